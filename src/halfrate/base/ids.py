@@ -1,0 +1,30 @@
+"""Names that halfrate gives: jobs, shards, tag handles and the ids that rows carry at a provider.
+
+A row's id at the provider is `hr-<shard>-<attempt>-<row>`: it fits the strictest alphabet in use
+(Anthropic's `^[a-zA-Z0-9_-]{1,64}$`), and finding the row of a result is arithmetic, not a dictionary.
+The part before the row, `hr-<shard>-<attempt>`, is the tag handle of the batch.
+"""
+
+import secrets
+
+# Crockford's base 32 in lower case: no i, l, o, u, so an id can be read out over a telephone.
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_JOB_LENGTH = 10  # 50 random bits
+
+
+def new_job_id() -> str:
+    """A fresh job id such as `k3v9x2m4qp`."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_JOB_LENGTH))
+
+
+def shard_id(job_id: str, number: int) -> str:
+    return f"{job_id}-{number}"
+
+
+def tag_handle(shard: str, attempt: int) -> str:
+    return f"hr-{shard}-{attempt}"
+
+
+def row_prefix(shard: str, attempt: int) -> str:
+    """What stands before the row number in the ids of one batch."""
+    return f"hr-{shard}-{attempt}-"

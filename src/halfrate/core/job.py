@@ -1,0 +1,52 @@
+"""A job's record: what was asked, on what terms, and where it stands."""
+
+import enum
+from typing import Any
+
+import msgspec
+
+from halfrate.base.types import InputFormat, JobPrices, OutputFormat, RequestSpec
+
+
+class JobState(enum.StrEnum):
+    OPEN = "open"
+    """Rows are still to come, or the output is still to be written."""
+    DONE = "done"
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"
+    """Refused in a way that time does not cure; `halfrate retry` goes on where it stopped."""
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """What was expected before anything was sent. Money in picodollars, None where a price is unknown."""
+
+    input_tokens: int
+    output_tokens: int
+    cost: int | None
+    realtime_cost: int | None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    created_at: float
+    state: JobState = JobState.OPEN
+    account: str
+    spec: RequestSpec
+    spec_hash: str
+    input_name: str
+    input_format: InputFormat
+    input_size: int
+    rows: int
+    request_bytes: int
+    names: dict[str, str] = {}
+    """Our output columns that had to be renamed, because the input has them already."""
+    prices: JobPrices
+    forecast: Forecast
+    tags: dict[str, str] = {}
+    deadline: float | None = None
+    max_attempts: int = 5
+    output: str | None = None
+    output_format: OutputFormat = "jsonl"
+    finished_at: float | None = None
+    note: str | None = None
+    extra: dict[str, Any] = {}

@@ -1,0 +1,101 @@
+"""What requests cost: exact integers, judged request by request."""
+
+from collections.abc import Mapping
+
+from halfrate.base.results import Tokens
+from halfrate.base.types import JobPrices, Price, Rates, Usage
+
+
+def cost(tokens: Tokens, price: Price | None) -> int | None:
+    """Picodollars of one request, or None where a kind of token that it used has no known price.
+
+    A long-context step is chosen by this request's own input, never by a sum over requests.
+    """
+    if price is None:
+        return None
+    rates = price.rates
+    if price.steps:
+        read = tokens[0] + tokens[1] + tokens[2] + tokens[3]
+        for step in price.steps:
+            if read > step.above:
+                rates = step.rates
+    total = 0
+    for count, rate in zip(
+        tokens, (rates.input, rates.cached, rates.write_5m, rates.write_1h, rates.output), strict=False
+    ):
+        if count:
+            if rate is None:
+                return None
+            total += count * rate
+    return total
+
+
+def usage_cost(usage: Usage, rates: Rates) -> int | None:
+    """Picodollars of tokens added up, at flat rates. For estimates: a bill is made request by request."""
+    flat = Price(model="", tier="", rates=rates)
+    return cost((usage.input, usage.cached, usage.write_5m, usage.write_1h, usage.output, 0), flat)
+
+
+class JobPricing:
+    """The prices that a job was planned with, found again by the model names in its results.
+
+    A result names a dated snapshot (`gpt-4.1-mini-2025-04-14`) where the request named the model
+    (`gpt-4.1-mini`): the longest requested name that begins it is what it is billed as.
+    """
+
+    def __init__(self, prices: JobPrices) -> None:
+        self._prices = prices
+        self._names: dict[str, str] = {}
+
+    def priced_as(self, model: str) -> str:
+        name = self._names.get(model)
+        if name is None:
+            name = self._names[model] = _longest_prefix(model, self._prices.batch)
+        return name
+
+    def batch(self, model: str) -> "Tariff":
+        """What requests billed as `model` cost in a batch."""
+        return Tariff(self._prices.batch.get(model))
+
+    def standard(self, model: str) -> "Tariff":
+        """What the same requests would have cost in real time."""
+        return Tariff(self._prices.standard.get(model))
+
+
+class Tariff:
+    """One price, made ready for many requests.
+
+    `linear`: what many requests cost is what their tokens added up cost (no step, no unknown rate). `unit`: every
+    cost is a multiple of it, a power of ten. `rate_in`, `rate_out`: picodollars of an uncached input and of an
+    output token, for `linear` tariffs.
+    """
+
+    def __init__(self, price: Price | None) -> None:
+        self._price = price
+        base = price.rates if price is not None else Rates()
+        steps = price.steps if price is not None else ()
+        rates = _rates(base) + [rate for step in steps for rate in _rates(step.rates)]
+        known = [rate for rate in rates if rate is not None]
+        self.linear = not steps and base.input is not None and base.output is not None
+        self.unit = 1
+        while self.unit < 10**12 and known and all(rate % (self.unit * 10) == 0 for rate in known):
+            self.unit *= 10
+        self.rate_in = base.input or 0
+        self.rate_out = base.output or 0
+
+    def cost(self, tokens: Tokens) -> int | None:
+        """Picodollars of one request, None where a kind of token that it used has no known price."""
+        if self.linear and not (tokens[1] or tokens[2] or tokens[3]):
+            return tokens[0] * self.rate_in + tokens[4] * self.rate_out
+        return cost(tokens, self._price)
+
+
+def _rates(rates: Rates) -> list[int | None]:
+    return [rates.input, rates.cached, rates.write_5m, rates.write_1h, rates.output]
+
+
+def _longest_prefix(model: str, known: Mapping[str, object]) -> str:
+    if len(known) == 1:
+        return next(iter(known))
+    fitting = [name for name in known if model.startswith(name)]
+    return max(fitting, key=len, default=model)

@@ -1,0 +1,140 @@
+"""The meter: what a provider would have received and billed. The independent witness of every money test.
+
+Only finished rows with a 200 answer are billed; errored, expired and cancelled rows are free (OpenAI and
+Anthropic batch guides). Money is integer picodollars.
+"""
+
+from collections import Counter, defaultdict
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from halfrate.emulator._prices import Model, Tokens, cost
+
+# How an answer is delivered does not change what was asked, so these do not make a row a different row.
+_DELIVERY_KEYS = ("stream", "stream_options", "service_tier")
+
+
+def fingerprint(body: dict[str, Any]) -> str:
+    """A hash of what a row asks for: ids are outside the body, key order and spacing do not count."""
+    if any(key in body for key in _DELIVERY_KEYS):
+        body = {key: value for key, value in body.items() if key not in _DELIVERY_KEYS}
+    return blake2b(msgspec.json.encode(body, order="sorted"), digest_size=8).hexdigest()
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """One billed request."""
+
+    at: float
+    provider: str
+    tier: str
+    model: Model
+    tokens: Tokens
+    batch_id: str
+    custom_id: str
+    fingerprint: str
+
+
+class UsageLine(msgspec.Struct):
+    """Sums for one (hour, provider, model, tier)."""
+
+    requests: int = 0
+    input: int = 0
+    cached: int = 0
+    write_5m: int = 0
+    write_1h: int = 0
+    output: int = 0
+    picodollars: int = 0
+
+
+class Meter:
+    """Counts; never refuses anything."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.rows_received = 0
+        self.realtime_received = 0
+        self.creates_received = 0
+        self.batches_created: Counter[str] = Counter()
+        self.batches_ended: Counter[str] = Counter()
+        self.files_stored = 0
+        self.bytes_stored = 0
+        self.billed_by_fingerprint: Counter[str] = Counter()
+        self.billed_by_batch: dict[str, Counter[str]] = defaultdict(Counter)
+        self.usage: dict[tuple[int, str, str, str], UsageLine] = {}
+
+    def received(self, rows: int) -> None:
+        self.rows_received += rows
+
+    def ended(self, status: str) -> None:
+        """A batch has come to its end: completed, failed, expired, cancelled."""
+        self.batches_ended[status] += 1
+
+    def bill(self, charge: Charge) -> None:
+        self.billed_by_fingerprint[charge.fingerprint] += 1
+        self.billed_by_batch[charge.batch_id][charge.custom_id] += 1
+        key = (int(charge.at // 3600) * 3600, charge.provider, charge.model.snapshot, charge.tier)
+        line = self.usage.get(key)
+        if line is None:
+            line = self.usage[key] = UsageLine()
+        tokens = charge.tokens
+        line.requests += 1
+        line.input += tokens.input
+        line.cached += tokens.cached
+        line.write_5m += tokens.write_5m
+        line.write_1h += tokens.write_1h
+        line.output += tokens.output
+        line.picodollars += cost(charge.model, charge.tier, tokens)
+
+    def billed_by_custom_id(self) -> Counter[str]:
+        """Times each custom_id was billed, over all batches (realtime calls have none)."""
+        total: Counter[str] = Counter()
+        for counts in self.billed_by_batch.values():
+            total.update(counts)
+        total.pop("", None)
+        return total
+
+    def _money_by(self, part: int) -> dict[str, int]:
+        sums: Counter[str] = Counter()
+        for key, line in self.usage.items():
+            sums[str(key[part])] += line.picodollars
+        return dict(sums)
+
+    def snapshot(self, *, ids: bool = False) -> dict[str, Any]:
+        """Everything as one JSON-ready dictionary; `ids` adds the detail per fingerprint and per id."""
+        lines = self.usage.values()
+        batch_lines = [line for key, line in self.usage.items() if key[3] == "batch"]
+        repeats = [count for count in self.billed_by_fingerprint.values() if count > 1]
+        found: dict[str, Any] = {
+            "rows_received": self.rows_received,
+            "rows_billed": sum(line.requests for line in batch_lines),
+            "realtime_received": self.realtime_received,
+            "realtime_billed": sum(line.requests for line in lines) - sum(x.requests for x in batch_lines),
+            "fingerprints_billed": len(self.billed_by_fingerprint),
+            "fingerprints_billed_again": len(repeats),
+            "tokens": {
+                kind: sum(int(getattr(line, kind)) for line in lines)
+                for kind in ("input", "cached", "write_5m", "write_1h", "output")
+            },
+            "picodollars": sum(line.picodollars for line in lines),
+            "picodollars_by_model": self._money_by(2),
+            "picodollars_by_tier": self._money_by(3),
+            "picodollars_by_provider": self._money_by(1),
+            "creates_received": self.creates_received,
+            "batches_created": sum(self.batches_created.values()),
+            "batches_created_by_provider": dict(self.batches_created),
+            "batches_completed": self.batches_ended["completed"],
+            "batches_failed": self.batches_ended["failed"],
+            "batches_cancelled": self.batches_ended["cancelled"],
+            "batches_expired": self.batches_ended["expired"],
+            "files_stored": self.files_stored,
+            "bytes_stored": self.bytes_stored,
+        }
+        if ids:
+            found["billed_by_fingerprint"] = dict(self.billed_by_fingerprint)
+            found["billed_by_custom_id"] = dict(self.billed_by_custom_id())
+            found["billed_by_batch"] = {key: dict(counts) for key, counts in self.billed_by_batch.items()}
+        return found

@@ -1,0 +1,61 @@
+"""How fast the emulated providers work, and where their limits are."""
+
+import msgspec
+
+DAY = 86_400.0
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How long a batch takes, in seconds of the world's clock.
+
+    The default lets a thousand rows finish in about three seconds: somebody watching sees every state.
+    """
+
+    validate: float = 0.4
+    queue: float = 0.3
+    per_1000_rows: float = 1.8
+    finalize: float = 0.4
+    cancel: float = 0.3
+    window: float = DAY
+
+    @classmethod
+    def instant(cls) -> "Pace":
+        """A batch is done by the next request after its creation."""
+        return cls(validate=0.0, queue=0.0, per_1000_rows=0.0, finalize=0.0, cancel=0.0)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The providers' documented limits; every one can be lowered to meet it in a test.
+
+    OpenAI: batch guide and API reference (2026-09-26). Anthropic: batch guide (2026-09-26), rate limits page.
+    """
+
+    openai_rows: int = 50_000
+    openai_batch_bytes: int = 200 * 1024 * 1024
+    openai_embedding_inputs: int = 50_000
+    openai_file_bytes: int = 512 * 1024 * 1024
+    openai_creates_per_hour: int = 2_000
+    openai_enqueued_tokens: int | None = None
+    """Prompt tokens a project may have in unfinished batches of one model; None: no limit."""
+    openai_upload_bytes: int = 8 * 1024 * 1024 * 1024
+    openai_part_bytes: int = 64 * 1024 * 1024
+    openai_file_days: float = 30.0
+    anthropic_rows: int = 100_000
+    anthropic_batch_bytes: int = 256 * 1024 * 1024
+    anthropic_queue_rows: int = 500_000
+    anthropic_result_days: float = 29.0
+
+
+class CacheModel(msgspec.Struct, frozen=True):
+    """Prompt caching as the providers describe it: best effort. Off unless one is given to the emulator.
+
+    `hit_rate` is the share of rows that find a prefix which is there to be found. OpenAI caches prefixes from
+    1,024 tokens by itself; Anthropic caches what `cache_control` marks, for 5 minutes or 1 hour. In practice
+    the rows of one batch mostly miss what others of it have written: `within_batch=False`.
+    """
+
+    hit_rate: float = 1.0
+    openai_minimum: int = 1_024
+    openai_ttl: float = 600.0
+    anthropic_minimum: int = 1_024
+    within_batch: bool = True

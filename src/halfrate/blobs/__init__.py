@@ -1,1 +1,1 @@
-"""blobs"""
+"""Files of jobs: where they are, and how they become durable."""

@@ -1,0 +1,67 @@
+"""The files of a job, on local disk.
+
+    jobs/<job>/input.<ending>             the input as it was read, byte for byte
+    jobs/<job>/requests-<n>.jsonl         shard n as sent in its first attempt
+    jobs/<job>/requests-<n>.a<k>.jsonl    what was left of it, as sent in attempt k
+    jobs/<job>/results-<n>.a<k>.<i>       the provider's result files of attempt k, untouched
+    jobs/<job>/outcomes-<n>.a<k>          what became of the rows of attempt k
+
+A file under its own name is complete and synced: everything is written under another name and renamed.
+"""
+
+import shutil
+from pathlib import Path
+
+from halfrate.base.errors import StorageError
+from halfrate.base.types import InputFormat
+
+
+class JobFiles:
+    """Names the files of one job. The folder is private to the user: prompts and answers are in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(
+                f"{self.folder} cannot be made ({error.strerror}). Nothing was sent. Set HALFRATE_HOME to a "
+                "folder that can be written to."
+            ) from error
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def snapshot(self, form: InputFormat) -> Path:
+        return self.folder / f"input.{form}"
+
+    def requests(self, number: int, attempt: int = 1) -> Path:
+        return self.folder / (
+            f"requests-{number}.jsonl" if attempt == 1 else f"requests-{number}.a{attempt}.jsonl"
+        )
+
+    def results(self, number: int, attempt: int, index: int) -> Path:
+        return self.folder / f"results-{number}.a{attempt}.{index}"
+
+    def all_results(self, number: int, attempt: int) -> list[Path]:
+        """Every result file of an attempt, as many as there are."""
+        return sorted(
+            path
+            for path in self.folder.glob(f"results-{number}.a{attempt}.*")
+            if not path.name.endswith(".tmp")
+        )
+
+    def outcomes(self, number: int, attempt: int) -> Path:
+        return self.folder / f"outcomes-{number}.a{attempt}"
+
+    def all_outcomes(self, number: int, attempt: int) -> list[Path]:
+        """The outcome files of attempts up to `attempt`, the oldest first."""
+        paths = [self.outcomes(number, k) for k in range(1, attempt + 1)]
+        return [path for path in paths if path.exists()]
+
+
+def temporary(path: Path) -> Path:
+    """Where a file is written before it is complete."""
+    return path.with_name(path.name + ".tmp")

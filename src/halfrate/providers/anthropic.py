@@ -1,0 +1,214 @@
+"""Anthropic: Message Batches.
+
+Facts are from Anthropic's guide to batch processing and its API reference as of 2026-10.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from halfrate.base.errors import IllegalStep, OutcomeUnknown, Refused
+from halfrate.base.results import LineReader
+from halfrate.base.types import Capabilities, Endpoint, Envelope, Framing, Limits, RequestSpec
+from halfrate.providers.anthropic_results import id_of, line_reader
+from halfrate.providers.base import Account, BatchView, Intent, Lookup
+from halfrate.providers.bodies import PROMPT, splice, strict_schema, with_params
+from halfrate.providers.http import Http, Upload
+
+_SKEW: Final = 30.0
+_DEFAULT_MAX_TOKENS: Final = 4096
+_PATH: Final = "/v1/messages/batches"
+_LINES_TO_JUDGE: Final = 100
+
+
+class _Counts(msgspec.Struct):
+    processing: int = 0
+    succeeded: int = 0
+    errored: int = 0
+    canceled: int = 0
+    expired: int = 0
+
+    @property
+    def ended(self) -> int:
+        return self.succeeded + self.errored + self.canceled + self.expired
+
+
+class _Batch(msgspec.Struct):
+    id: str
+    processing_status: str
+    created_at: datetime | None = None
+    request_counts: _Counts | None = None
+    archived_at: datetime | None = None
+    results_url: str | None = None
+
+
+class _Page(msgspec.Struct):
+    data: list[_Batch]
+    has_more: bool = False
+    last_id: str | None = None
+
+
+class Anthropic:
+    """Anthropic's own API, and whatever else speaks it at ANTHROPIC_BASE_URL."""
+
+    capabilities: Capabilities = Capabilities(
+        provider="anthropic",
+        title="Anthropic",
+        endpoints=("messages",),
+        native_form="anthropic",
+        # 100,000 requests or 256 MB a batch (guide of 2026-09-26). Fewer rows keep our memory flat.
+        limits=Limits(rows=49_000, bytes=240_000_000, row_bytes=240_000_000),
+        framing=Framing(b'{"requests":[\n', b",\n", b"\n]}\n"),
+        uploads_file=False,
+        echoes_tag=False,
+        one_model_per_batch=False,
+        create_timeout=1800.0,
+        key_variables=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+        url_variable="ANTHROPIC_BASE_URL",
+        default_url="https://api.anthropic.com",
+    )
+
+    def __init__(self, account: Account) -> None:
+        # Of the two versions in service this one still takes sampling parameters; the newer refuses them.
+        headers = {"x-api-key": account.key, "anthropic-version": "2023-06-01"}
+        self._http = Http(account.base_url, headers, "Anthropic")
+
+    def envelope(self, endpoint: Endpoint) -> Envelope:
+        return Envelope(b'{"custom_id":"', b'","params":', b"}")
+
+    def body(self, spec: RequestSpec) -> tuple[bytes, bytes]:
+        body: dict[str, Any] = {"model": spec.model, "max_tokens": spec.max_tokens or _DEFAULT_MAX_TOKENS}
+        if spec.system:
+            body["system"] = spec.system
+        if spec.temperature is not None:
+            body["temperature"] = spec.temperature
+        if spec.schema is not None:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": strict_schema(spec.schema)}}
+        body["messages"] = [{"role": "user", "content": PROMPT}]
+        return splice(with_params(body, spec))
+
+    def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
+        return line_reader(row_prefix)
+
+    async def upload(self, intent: Intent) -> str:
+        raise IllegalStep("Anthropic takes rows in the create call; there is no file to upload")
+
+    async def create(self, intent: Intent) -> BatchView:
+        body = Upload(b"", intent.requests, b"", "application/json")
+        try:
+            # PAID CALL: sent once. A process killed on this line may leave a batch at work that nobody knows
+            # of yet. Anthropic echoes no name of ours, so `find` knows it by its time and its number of
+            # rows, and the ids in its results confirm it; meanwhile no other intent of the account is open.
+            reply = await self._http.send("POST", _PATH, body=body, timeout=self.capabilities.create_timeout)
+        except Refused as refusal:
+            if refusal.status >= 500 or refusal.status == 408:
+                raise OutcomeUnknown(f"{refusal}. The batch may have been accepted all the same") from refusal
+            raise
+        return _view(_decode(reply, _Batch))
+
+    async def find(self, intent: Intent, now: float) -> Lookup:
+        oldest = (intent.made_at or now) - _SKEW
+        candidates: list[_Batch] = []
+        after = ""
+        while True:
+            page = _decode(await self._http.ask("GET", f"{_PATH}?limit=100{after}"), _Page)
+            for batch in page.data:
+                counts = batch.request_counts or _Counts()
+                rows = counts.processing + counts.ended
+                made = batch.created_at.timestamp() if batch.created_at is not None else now
+                if rows == intent.rows and made >= oldest and batch.id not in intent.past:
+                    candidates.append(batch)
+            last = page.data[-1] if page.data else None
+            made = last.created_at.timestamp() if last is not None and last.created_at is not None else now
+            if last is None or not page.has_more or made < oldest:
+                break
+            after = f"&after_id={quote(last.id, safe='')}"
+        return await self._tell_apart(candidates, intent)
+
+    async def _tell_apart(self, candidates: list[_Batch], intent: Intent) -> Lookup:
+        """Ours among batches of the right size and time: by the ids in the results of those that ended."""
+        ours: list[str] = []
+        open_ones: list[str] = []
+        for batch in candidates:
+            if batch.processing_status != "ended":
+                open_ones.append(batch.id)
+            elif batch.results_url:
+                path = f"{_PATH}/{quote(batch.id, safe='')}/results"
+                lines = await self._http.head(path, _LINES_TO_JUDGE)
+                ids = [name for name in map(id_of, lines) if name is not None]
+                # One readable id of ours is proof; strange lines among ours have been seen. A batch without
+                # any readable id is not somebody else's either: it is looked through before it is let go.
+                if not ids or any(name.startswith(intent.row_prefix) for name in ids):
+                    ours.append(batch.id)
+        if ours or not open_ones:
+            # Twins that are still open are told from strangers when they end: they are looked at again then.
+            return Lookup(tuple(ours))
+        if len(open_ones) == 1:
+            # Adopted on trust; should the ids in its results be somebody else's, it is let go unharmed.
+            return Lookup((open_ones[0],))
+        return Lookup(
+            held=f"{len(open_ones)} batches of {intent.rows:,} rows were made at that time, and Anthropic shows "
+            "whose rows they hold only when they end; waiting for that rather than paying again"
+        )
+
+    async def poll(self, batch_id: str) -> BatchView:
+        return _view(_decode(await self._http.ask("GET", f"{_PATH}/{quote(batch_id, safe='')}"), _Batch))
+
+    async def fetch(self, view: BatchView, targets: Callable[[int], Path]) -> list[Path]:
+        path = targets(0)
+        # `results_url` names the same place; a path of ours cannot be led to another host.
+        await self._http.download(f"{_PATH}/{quote(view.batch_id, safe='')}/results", path)
+        return [path]
+
+    async def cancel(self, batch_id: str) -> None:
+        try:
+            await self._http.ask("POST", f"{_PATH}/{quote(batch_id, safe='')}/cancel")
+        except Refused as refusal:
+            if refusal.credentials or (refusal.passing and refusal.status != 409):
+                raise
+            # Ended already: the next poll will say so.
+
+    async def clean_up(self, leftovers: tuple[str, ...]) -> None:
+        for batch_id in leftovers:
+            try:
+                await self._http.ask("DELETE", f"{_PATH}/{quote(batch_id, safe='')}")
+            except Refused as refusal:
+                if refusal.status != 404:
+                    raise
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+_T = TypeVar("_T")
+
+
+def _decode(raw: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise OutcomeUnknown(f"Anthropic sent a reply that cannot be read ({error})") from error
+
+
+def _view(batch: _Batch) -> BatchView:
+    ended = batch.processing_status == "ended"
+    counts = batch.request_counts or _Counts()
+    gone = ended and (batch.archived_at is not None or batch.results_url is None)
+    return BatchView(
+        batch_id=batch.id,
+        status=batch.processing_status,
+        ended=ended,
+        # Outcome counts stay at zero until the whole batch has ended: there is no sign of progress before.
+        rows_finished=counts.ended,
+        files=(batch.id,) if ended and not gone else (),
+        leftovers=(batch.id,) if ended else (),
+        failure=("results_gone", "Anthropic keeps results for 29 days and has let these go")
+        if gone
+        else None,
+        # They were paid for once; whether to pay again is for the user to say (`halfrate retry`).
+        hopeless=gone,
+    )

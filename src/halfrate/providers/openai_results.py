@@ -1,0 +1,338 @@
+"""Result lines of the OpenAI dialect.
+
+A line is judged by itself, whichever file it stands in: `error` may be null beside a 4xx status, a status may
+be 0 with an empty body, and successful rows have been seen in error files.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, PlainRow, ResultRow, Tokens, UnreadableLine
+from halfrate.base.types import Endpoint
+from halfrate.providers.bodies import joined_texts
+
+_PASSING: Final = frozenset({0, 408, 409, 425, 429})
+_EXPIRED: Final = frozenset({"batch_expired"})
+_CANCELLED: Final = frozenset({"batch_cancelled", "batch_canceled", "request_cancelled"})
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+_NO_DETAILS: Final = _Details()
+
+
+class _Usage(msgspec.Struct, gc=False):
+    """Chat and embeddings say prompt/completion, responses say input/output."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: msgspec.Raw = msgspec.Raw(b"null")
+    refusal: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Choice(msgspec.Struct, gc=False):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Embedding(msgspec.Struct, gc=False):
+    embedding: msgspec.Raw
+    index: int = 0
+
+
+class _Incomplete(msgspec.Struct, gc=False):
+    reason: str | None = None
+
+
+class _Part(msgspec.Struct, gc=False):
+    type: str
+    text: msgspec.Raw = msgspec.Raw(b"null")
+    refusal: str | None = None
+
+
+class _Item(msgspec.Struct, gc=False):
+    type: str
+    content: list[_Part] | None = None
+    arguments: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Fault(msgspec.Struct, gc=False):
+    message: str | None = None
+    code: str | int | None = None
+    type: str | None = None
+
+
+class _Body(msgspec.Struct, gc=False):
+    """The union of what the three endpoints and an error answer with; only what is used is decoded."""
+
+    model: str = ""
+    choices: list[_Choice] | None = None
+    data: list[_Embedding] | None = None
+    output: list[_Item] | None = None
+    status: str | None = None
+    incomplete_details: _Incomplete | None = None
+    usage: _Usage | None = None
+    error: _Fault | None = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    status_code: int = 0
+    body: _Body | None = None
+
+
+class _Line(msgspec.Struct, gc=False):
+    custom_id: str
+    response: _Response | None = None
+    error: _Fault | None = None
+
+
+class _ReadDetails(msgspec.Struct, gc=False):
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class _MadeDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: int = 0
+
+
+class _ChatUsage(msgspec.Struct, gc=False):
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: _ReadDetails
+    completion_tokens_details: _MadeDetails
+
+
+class _ChatMessage(msgspec.Struct, gc=False):
+    content: msgspec.Raw
+
+
+class _ChatChoice(msgspec.Struct, gc=False):
+    message: _ChatMessage
+    finish_reason: str
+
+
+class _ChatBody(msgspec.Struct, gc=False):
+    model: str
+    choices: tuple[_ChatChoice]
+    usage: _ChatUsage
+
+
+class _ChatResponse(msgspec.Struct, gc=False):
+    status_code: int
+    body: _ChatBody
+
+
+class _Answered(msgspec.Struct, gc=False):
+    """An answered chat of the usual shape: strict, and so quick."""
+
+    custom_id: str
+    response: _ChatResponse
+
+
+class _LooseResponse(msgspec.Struct, gc=False):
+    status_code: int | None = 0
+    body: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _LooseLine(msgspec.Struct, gc=False):
+    custom_id: str
+    response: _LooseResponse | None = None
+    error: Any = None
+
+
+_decode_answered = msgspec.json.Decoder(_Answered).decode
+_decode = msgspec.json.Decoder(_Line).decode
+_decode_loosely = msgspec.json.Decoder(_LooseLine).decode
+
+
+def line_reader(endpoint: Endpoint, row_prefix: str) -> LineReader:
+    """A reader of one batch's result lines: both files, any order, any mixture."""
+    general = _general_reader(endpoint, row_prefix)
+    return LineReader(general, _plain_reader(row_prefix) if endpoint == "chat" else None)
+
+
+def _plain_reader(row_prefix: str) -> Callable[[Sequence[bytes]], list[PlainRow | None]]:
+    """For answered chats: nearly every line of a batch is one. This loop runs once for every row of a job."""
+    length = len(row_prefix)
+    decode = _decode_answered
+
+    def read(lines: Sequence[bytes]) -> list[PlainRow | None]:
+        rows: list[PlainRow | None] = []
+        add = rows.append
+        for line in lines:
+            try:
+                answered = decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                add(None)
+                continue
+            name = answered.custom_id
+            response = answered.response
+            body = response.body
+            usage = body.usage
+            read_details = usage.prompt_tokens_details
+            cached = read_details.cached_tokens
+            written = read_details.cache_write_tokens
+            fresh = usage.prompt_tokens - cached - written
+            choice = body.choices[0]
+            content = choice.message.content
+            digits = name[length:]
+            if (
+                response.status_code != 200
+                or name[:length] != row_prefix
+                or not (digits.isascii() and digits.isdigit())
+                or len(content) == 4  # null: a refusal, or a call of a tool
+                or fresh < 0
+            ):
+                add(None)
+                continue
+            reasoning = usage.completion_tokens_details.reasoning_tokens
+            finish = choice.finish_reason
+            made = usage.completion_tokens
+            add((int(digits), content, fresh, cached, written, made, reasoning, body.model, finish))
+        return rows
+
+    return read
+
+
+def _general_reader(endpoint: Endpoint, row_prefix: str) -> Callable[[bytes], ResultRow]:
+    succeeded = _READERS[endpoint]
+    length = len(row_prefix)
+
+    def read(line: bytes) -> ResultRow:
+        try:
+            result = _decode(line)
+        except msgspec.ValidationError:
+            return _odd(line, row_prefix)
+        name = result.custom_id
+        digits = name[length:]
+        if not name.startswith(row_prefix) or not (digits.isascii() and digits.isdigit()):
+            raise UnreadableLine(name)
+        row = int(digits)
+        response = result.response
+        if response is not None and response.status_code == 200 and response.body is not None:
+            body = response.body
+            if body.error is None:
+                return succeeded(row, body)
+        return _failed(row, result)
+
+    return read
+
+
+def _chat(row: int, body: _Body) -> ResultRow:
+    if not body.choices:
+        return ResultRow(row, Kind.FAILED_PASSING, error="the provider answered 200 without a choice")
+    choice = body.choices[0]
+    message = choice.message
+    answer = bytes(message.content)
+    finish = choice.finish_reason or ""
+    if answer == b"null":
+        if message.refusal is not None:
+            answer = msgspec.json.encode(message.refusal)
+            finish = "refusal"
+        else:
+            answer = bytes(message.tool_calls)
+    return ResultRow(row, Kind.SUCCEEDED, answer, _tokens(body.usage), body.model, finish)
+
+
+def _responses(row: int, body: _Body) -> ResultRow:
+    if body.status == "failed" or body.output is None:
+        return ResultRow(row, Kind.FAILED_PASSING, error="the response failed without saying why")
+    texts: list[bytes] = []
+    finish = body.status or ""
+    if body.incomplete_details is not None and body.incomplete_details.reason:
+        finish = body.incomplete_details.reason
+    for item in body.output:
+        for part in item.content or () if item.type == "message" else ():
+            if part.refusal is not None:
+                texts.append(msgspec.json.encode(part.refusal))
+                finish = "refusal"
+            elif part.type == "output_text" and bytes(part.text) != b"null":
+                texts.append(bytes(part.text))
+    if not texts:
+        texts = [bytes(item.arguments) for item in body.output if item.type == "function_call"]
+    # Several output texts of one answer are one text.
+    answer = joined_texts(texts)
+    return ResultRow(
+        row, Kind.SUCCEEDED, answer if texts else b"null", _tokens(body.usage), body.model, finish
+    )
+
+
+def _embeddings(row: int, body: _Body) -> ResultRow:
+    if not body.data:
+        return ResultRow(row, Kind.FAILED_PASSING, error="the provider answered 200 without an embedding")
+    vectors = [bytes(item.embedding) for item in sorted(body.data, key=lambda item: item.index)]
+    answer = vectors[0] if len(vectors) == 1 else b"[" + b",".join(vectors) + b"]"
+    return ResultRow(row, Kind.SUCCEEDED, answer, _tokens(body.usage), body.model, "stop")
+
+
+_READERS: Final[dict[Endpoint, Callable[[int, _Body], ResultRow]]] = {
+    "chat": _chat,
+    "responses": _responses,
+    "embeddings": _embeddings,
+}
+
+
+def _tokens(usage: _Usage | None) -> Tokens | None:
+    """OpenAI counts cached and cache-written tokens as part of the prompt: they are taken out of it here."""
+    if usage is None:
+        return None
+    read = usage.prompt_tokens_details or usage.input_tokens_details or _NO_DETAILS
+    made = usage.completion_tokens_details or usage.output_tokens_details or _NO_DETAILS
+    cached = read.cached_tokens or 0
+    written = read.cache_write_tokens or 0
+    return (
+        max(0, usage.prompt_tokens + usage.input_tokens - cached - written),
+        cached,
+        written,
+        0,
+        usage.completion_tokens + usage.output_tokens,
+        made.reasoning_tokens or 0,
+    )
+
+
+def _failed(row: int, line: _Line) -> ResultRow:
+    status = line.response.status_code if line.response is not None else 0
+    fault = line.error
+    if fault is None and line.response is not None and line.response.body is not None:
+        fault = line.response.body.error
+    code = str((fault and (fault.code or fault.type)) or "")
+    message = (fault and fault.message) or code or "no reason given"
+    return ResultRow(row, _kind(status, code), error=f"{status}: {message}" if status else message)
+
+
+def _kind(status: int, code: str) -> Kind:
+    if code in _EXPIRED:
+        return Kind.EXPIRED
+    if code in _CANCELLED:
+        return Kind.CANCELLED
+    return Kind.FAILED_PASSING if status in _PASSING or status >= 500 else Kind.FAILED
+
+
+def _odd(line: bytes, row_prefix: str) -> ResultRow:
+    """A line whose id can be read and whose rest is of no known shape."""
+    result = _decode_loosely(line)
+    digits = result.custom_id.removeprefix(row_prefix)
+    if not result.custom_id.startswith(row_prefix) or not (digits.isascii() and digits.isdigit()):
+        raise UnreadableLine(result.custom_id)
+    status = (result.response.status_code if result.response is not None else 0) or 0
+    if status == 200:
+        return ResultRow(int(digits), Kind.FAILED, error=MAY_BE_PAID)
+    return ResultRow(
+        int(digits), _kind(status, ""), error=f"{status}: the result has a form that is not understood"
+    )

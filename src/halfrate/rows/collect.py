@@ -1,0 +1,482 @@
+"""From a provider's result lines to outcomes: each line parsed once, each answer copied still escaped."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
+
+import msgspec
+
+from halfrate.base.money import PICO, usd
+from halfrate.base.results import (
+    FINAL,
+    MAY_BE_PAID,
+    Billed,
+    Collection,
+    Kind,
+    LineReader,
+    PlainRow,
+    ResultRow,
+    Tokens,
+    UnreadableLine,
+)
+from halfrate.base.types import Counts, Outcome, Usage
+from halfrate.rows.lines import BLOCK, line_blocks
+from halfrate.rows.outcomes import KIND, LONGEST, PLACE, OutcomeWriter
+
+COLUMNS = (
+    "answer",
+    "status",
+    "error",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "cost_usd",
+    "model",
+    "finish_reason",
+)
+"""What halfrate adds to a row, in this order."""
+
+
+class InvalidAnswer(Exception):
+    """An answer that is not what was asked for; the text says why."""
+
+
+Check: TypeAlias = Callable[[bytes], bytes]
+"""Judges an answer (JSON) and gives what to keep of it (JSON on one line). Raises InvalidAnswer."""
+
+_ID: Final = re.compile(rb'"custom_id"\s*:\s*"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]{1,12}"')
+_SUCCEEDED: Final = int(Kind.SUCCEEDED)
+_NOT_MENTIONED: Final = "the provider's results do not mention this row"
+
+
+class Tariff(Protocol):
+    """One model's price in one tier. Money in picodollars; None where a price is unknown."""
+
+    linear: bool
+    """Whether what many requests cost is what their tokens added up cost: no step, no unknown rate."""
+    unit: int
+    """Every cost is a multiple of this."""
+    rate_in: int
+    rate_out: int
+    """Picodollars of an uncached input and of an output token. Of use where `linear` only."""
+
+    def cost(self, tokens: Tokens) -> int | None: ...
+
+
+class Pricing(Protocol):
+    """The prices of a job."""
+
+    def priced_as(self, model: str) -> str:
+        """The model of the price list that a model named in a result is billed as."""
+        ...
+
+    def batch(self, model: str) -> Tariff: ...
+
+    def standard(self, model: str) -> Tariff: ...
+
+
+class RecordFormat:
+    """Writes records under a job's own column names.
+
+    Args:
+        names: our column name -> the name in the output, where the input already has ours.
+    """
+
+    def __init__(self, names: dict[str, str]) -> None:
+        keys = [msgspec.json.encode(names.get(column, column)) for column in COLUMNS]
+        self._shape = b",".join(key.replace(b"%", b"%%") + b":%b" for key in keys) + b"}\n"
+
+    def succeeded(self, model: str, finish: str, decimals: int) -> bytes:
+        """A pattern for records of answered rows: answer, three token counts, and the cost below one dollar as
+        a whole number of its last decimal."""
+        outcome = _quoted(Outcome.SUCCEEDED.value)
+        cost = b"0.%%0%dd" % decimals
+        fixed = [_quoted(text).replace(b"%", b"%%") for text in (model, finish)]
+        return self._shape % (b"%b", outcome, b"null", b"%d", b"%d", b"%d", cost, *fixed)
+
+    def answered(
+        self, answer: bytes, tokens: Tokens | None, cost: int | None, model: str, finish: str
+    ) -> bytes:
+        """The record of an answered row. Figures that the provider did not give are null."""
+        outcome = _quoted(Outcome.SUCCEEDED.value)
+        fixed = (_money(cost), _quoted(model), _quoted(finish))
+        return self._shape % (answer, outcome, b"null", *_figures(tokens), *fixed)
+
+    def failed(
+        self,
+        outcome: Outcome,
+        error: str,
+        *,
+        tokens: Tokens | None = None,
+        cost: int | None = 0,
+        model: str = "",
+    ) -> bytes:
+        """The record of a row without an answer. A row that was answered and then judged invalid was paid."""
+        name = _quoted(model) if model else b"null"
+        fixed = (_money(cost), name, b"null")
+        return self._shape % (b"null", _quoted(outcome.value), _quoted(error), *_figures(tokens), *fixed)
+
+
+def _figures(tokens: Tokens | None) -> tuple[bytes, bytes, bytes]:
+    if tokens is None:
+        return (b"null", b"null", b"null")
+    return (b"%d" % sum(tokens[:4]), b"%d" % tokens[1], b"%d" % tokens[4])
+
+
+def _money(cost: int | None) -> bytes:
+    return b"null" if cost is None else usd(cost).encode()
+
+
+def _quoted(text: str) -> bytes:
+    return msgspec.json.encode(text)
+
+
+class _Account:
+    """What rows billed as one model came to."""
+
+    def __init__(self, model: str, pricing: Pricing) -> None:
+        self.tariff = pricing.batch(model)
+        self.rows = 0
+        self._model = model
+        self._realtime = pricing.standard(model)
+        self._tokens = [0] * 6
+        self._paid: int | None = 0
+        self._standard: int | None = 0
+        self._unknown = False
+
+    def add(self, rows: Sequence[Tokens]) -> None:
+        """Count paid rows."""
+        self.rows += len(rows)
+        for i, column in enumerate(zip(*rows, strict=True)):
+            self._tokens[i] += sum(column)
+        if not self.tariff.linear:
+            self._paid = _sum(self._paid, map(self.tariff.cost, rows))
+        if not self._realtime.linear:
+            self._standard = _sum(self._standard, map(self._realtime.cost, rows))
+
+    def add_unknown(self) -> None:
+        """Count a paid row of which the provider did not say what it used."""
+        self.rows += 1
+        self._unknown = True
+
+    def billed(self) -> Billed:
+        a, b, c, d, e, f = self._tokens
+        tokens = (a, b, c, d, e, f)
+        paid = self.tariff.cost(tokens) if self.tariff.linear else self._paid
+        standard = self._realtime.cost(tokens) if self._realtime.linear else self._standard
+        if self._unknown:
+            paid = standard = None
+        return Billed(self._model, self.rows, Usage(*tokens), paid, standard)
+
+
+def _sum(total: int | None, costs: Iterable[int | None]) -> int | None:
+    """One unknown price makes the whole sum unknown."""
+    for cost in costs:
+        if total is None or cost is None:
+            return None
+        total += cost
+    return total
+
+
+class _Books:
+    """Accounts by model."""
+
+    def __init__(self, pricing: Pricing) -> None:
+        self._pricing = pricing
+        self._accounts: dict[str, _Account] = {}
+
+    def account(self, model: str) -> _Account:
+        name = self._pricing.priced_as(model)
+        account = self._accounts.get(name)
+        if account is None:
+            account = self._accounts[name] = _Account(name, self._pricing)
+        return account
+
+    def count(self, result: ResultRow) -> int | None:
+        """Count one paid row by itself; what it cost."""
+        account = self.account(result.model)
+        if result.tokens is None:
+            account.add_unknown()
+            return None
+        account.add([result.tokens])
+        return account.tariff.cost(result.tokens)
+
+    def totals(self) -> tuple[Billed, ...]:
+        return tuple(account.billed() for account in self._accounts.values() if account.rows)
+
+
+class _Run:
+    """Answered rows of one model and finish reason, one after the other: nearly all rows of a batch."""
+
+    def __init__(self, model: str, finish: str, account: _Account, form: RecordFormat) -> None:
+        self.model = model
+        self.finish = finish
+        self.account = account
+        self.cost = account.tariff.cost
+        self.unit = account.tariff.unit
+        self.plainly = account.tariff.linear
+        self.rate_in = account.tariff.rate_in
+        self.rate_out = account.tariff.rate_out
+        # As many decimals as any cost at these rates can have: twelve for a picodollar.
+        self.pattern = form.succeeded(model, finish, len(str(PICO // self.unit)) - 1)
+        self.tokens: list[Tokens] = []
+
+    def close(self) -> None:
+        """Hand over to the account what was counted since the last time."""
+        if self.tokens:
+            self.account.add(self.tokens)
+            self.tokens.clear()
+
+
+class Collector:
+    """Reads the result files of one attempt into an outcome file.
+
+    Args:
+        writer: an open outcome file for the shard.
+        reader: the adapter's reader of one line.
+        first_row: the shard's first row.
+        sent: slots that were in this attempt, or None for all of the shard.
+        check: judges answers, or None to accept all.
+    """
+
+    def __init__(
+        self,
+        writer: OutcomeWriter,
+        reader: LineReader,
+        pricing: Pricing,
+        form: RecordFormat,
+        *,
+        first_row: int,
+        sent: frozenset[int] | None = None,
+        check: Check | None = None,
+    ) -> None:
+        self.duplicates = 0
+        self.unknown = 0
+        self.malformed = 0
+        self._writer = writer
+        self._reader = reader
+        self._form = form
+        self._first = first_row
+        self._rows = len(writer.index)
+        self._sent = sent
+        self._check = check
+        self._books = _Books(pricing)
+        self._waste = _Books(pricing)
+        self._nameless = 0
+        self._errors: dict[str, int] = {}
+        self._paid_in_vain: set[int] = set()
+        self._run = _Run("", "", self._books.account(""), form)
+
+    @property
+    def recognised(self) -> int:
+        """Lines that named a row of this attempt, so far."""
+        return sum(1 for value in self._writer.index if value)
+
+    def read(self, path: Path, *, twin: bool = False) -> None:
+        """Take in one result file. `twin`: it belongs to a batch that should not have been: what it finished
+        was paid for as well, so rows that are known already count as waste."""
+        with path.open("rb", buffering=BLOCK) as file:
+            for lines in line_blocks(file):
+                self._block(lines, twin=twin)
+
+    def settle(self, slot: int, kind: Kind, error: str) -> None:
+        """Say of a row, without a line from the provider, what became of it."""
+        outcome = _OUTCOMES[kind]
+        self._writer.add(slot, kind, self._form.failed(outcome, error))
+        self._note(error)
+
+    def finish(self, absent: Kind = Kind.MISSING, why: str = _NOT_MENTIONED) -> Collection:
+        """Account for every row that was sent, and close the books of this attempt.
+
+        `absent`, `why`: what to say of rows that no line names.
+        """
+        index = self._writer.index
+        slots = range(self._rows) if self._sent is None else sorted(self._sent)
+        missing = [slot for slot in slots if not index[slot]]
+        if self._nameless and absent == Kind.MISSING:
+            # Lines that name no row may be theirs, and paid for: to send these rows again could pay twice.
+            absent, why = Kind.FAILED, MAY_BE_PAID
+        record = self._form.failed(_OUTCOMES[absent], why, cost=None if why == MAY_BE_PAID else 0)
+        for slot in missing:
+            self._writer.add(slot, absent, record)
+        if missing:
+            self._errors[why] = self._errors.get(why, 0) + len(missing)
+        kinds = [0] * 8
+        for slot in slots:
+            kinds[index[slot] & 7] += 1
+        top = sorted(self._errors.items(), key=lambda item: -item[1])[:20]
+        return Collection(
+            counts=Counts(
+                succeeded=kinds[Kind.SUCCEEDED],
+                failed=kinds[Kind.FAILED] + kinds[Kind.FAILED_PASSING] + kinds[Kind.MISSING],
+                expired=kinds[Kind.EXPIRED],
+                cancelled=kinds[Kind.CANCELLED],
+            ),
+            unsettled=sum(n for kind, n in enumerate(kinds) if kind and kind not in FINAL),
+            billed=self._books.totals(),
+            wasted=self._waste.totals(),
+            duplicates=self.duplicates,
+            unknown=self.unknown,
+            malformed=self.malformed,
+            missing=len(missing),
+            errors=tuple(top),
+        )
+
+    def _block(self, lines: Sequence[bytes], *, twin: bool) -> None:
+        plain = self._reader.plain
+        if plain is not None and self._check is None:
+            self._plain_rows(plain(lines), lines, twin=twin)
+        else:
+            for line in lines:
+                self._line(line, twin=twin)
+        self._writer.flush()
+        self._run.close()
+
+    def _plain_rows(self, rows: Sequence[PlainRow | None], lines: Sequence[bytes], *, twin: bool) -> None:
+        """Take in answered rows. This loop runs once for every row of a job: what is rare is done elsewhere."""
+        writer, sent, first, count = self._writer, self._sent, self._first, self._rows
+        index, keep = writer.index, writer.waiting.append
+        at = writer.position
+        run = self._run
+        for row, line in zip(rows, lines, strict=True):
+            if row is not None:
+                number, answer, fresh, cached, written, made, reasoning, model, finish = row
+                if model != run.model or finish != run.finish:
+                    run = self._switch(model, finish)
+                slot = number - first
+                if 0 <= slot < count and not index[slot] and (sent is None or slot in sent):
+                    if run.plainly and not (cached or written):
+                        cost = fresh * run.rate_in + made * run.rate_out
+                    else:
+                        cost = run.cost((fresh, cached, written, 0, made, reasoning))
+                    if cost is not None and 0 <= cost < PICO:
+                        read = fresh + cached + written
+                        record = run.pattern % (answer, read, cached, made, cost // run.unit)
+                        length = len(record)
+                        if length <= LONGEST:
+                            index[slot] = at << PLACE | length << KIND | _SUCCEEDED
+                            at += length
+                            keep(record)
+                            run.tokens.append((fresh, cached, written, 0, made, reasoning))
+                            continue
+            writer.position = at
+            self._line(line, twin=twin)
+            at = writer.position
+        writer.position = at
+
+    def _line(self, line: bytes, *, twin: bool) -> None:
+        """Take in a line of any kind."""
+        try:
+            result = self._reader.general(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnreadableLine) as fault:
+            found = self._unread(line, fault)
+            if found is None:
+                return
+            result = found
+        slot = result.row - self._first
+        ours = 0 <= slot < self._rows and (self._sent is None or slot in self._sent)
+        if (not ours or self._writer.index[slot]) and not self._takes(slot, result, twin=twin):
+            return
+        self._record(slot, result)
+
+    def _switch(self, model: str, finish: str) -> _Run:
+        self._run.close()
+        self._run = _Run(model, finish, self._books.account(model), self._form)
+        return self._run
+
+    def _record(self, slot: int, result: ResultRow) -> None:
+        """Record a row that is not simply answered: failed, to be checked, or without figures."""
+        if result.kind != Kind.SUCCEEDED:
+            outcome = _OUTCOMES[Kind(result.kind)]
+            error = result.error or outcome.value
+            cost = None if error == MAY_BE_PAID else 0
+            self._writer.add(
+                slot, result.kind, self._form.failed(outcome, error, cost=cost, model=result.model)
+            )
+            self._note(error)
+            return
+        cost = self._books.count(result)
+        answer = bytes(result.answer)
+        try:
+            if self._check is not None:
+                answer = self._check(answer)
+        except InvalidAnswer as wrong:
+            error = f"the answer is not valid: {wrong}"
+            self._note(error)
+            self._paid_in_vain.add(slot)
+            record = self._form.failed(
+                Outcome.FAILED, error, tokens=result.tokens, cost=cost, model=result.model
+            )
+            self._writer.add(slot, Kind.FAILED_PASSING, record)
+            return
+        record = self._form.answered(answer, result.tokens, cost, result.model, result.finish)
+        self._writer.add(slot, Kind.SUCCEEDED, record)
+
+    def _unread(self, line: bytes, fault: Exception) -> ResultRow | None:
+        """What can be saved of a line that is not what it should be, or None."""
+        if isinstance(fault, UnreadableLine):
+            self.unknown += 1
+            return None
+        mended = self._mended(line)
+        if mended is not None:
+            return mended
+        if not line.strip():
+            return None
+        self.malformed += 1
+        named = _ID.search(line)
+        if named is None:
+            self._nameless += 1
+            return None
+        try:
+            # The reader knows which ids are this batch's own.
+            row = self._reader.general(b"{%b}" % named.group()).row
+        except (msgspec.DecodeError, UnreadableLine):
+            return None
+        # The provider ran this row and we cannot read what it says. Sending it again might pay for it twice.
+        return ResultRow(row, Kind.FAILED, error=MAY_BE_PAID)
+
+    def _mended(self, line: bytes) -> ResultRow | None:
+        """A line that could not be read for half a surrogate pair in it, or None."""
+        from halfrate.rows.values import mend_surrogates
+
+        mended = mend_surrogates(line)
+        if mended == line:
+            return None
+        try:
+            return self._reader.general(mended)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnreadableLine):
+            return None
+
+    def _takes(self, slot: int, result: ResultRow, *, twin: bool) -> bool:
+        """Whether a line counts whose row is not ours, or is known already."""
+        if not 0 <= slot < self._rows or (self._sent is not None and slot not in self._sent):
+            self.unknown += 1
+            return False
+        return self._replaces(slot, result, twin=twin)
+
+    def _replaces(self, slot: int, result: ResultRow, *, twin: bool) -> bool:
+        """Whether a second line for a row counts. A success beats a failure; the first success stays."""
+        self.duplicates += 1
+        if result.kind != Kind.SUCCEEDED:
+            return False
+        if self._writer.kind(slot) == Kind.SUCCEEDED:
+            if twin:
+                self._waste.count(result)
+            return False
+        # The same batch was paid once for the row, however often it names it.
+        return twin or slot not in self._paid_in_vain
+
+    def _note(self, error: str) -> None:
+        if error in self._errors or len(self._errors) < 1000:
+            self._errors[error] = self._errors.get(error, 0) + 1
+
+
+_OUTCOMES = {
+    Kind.SUCCEEDED: Outcome.SUCCEEDED,
+    Kind.FAILED: Outcome.FAILED,
+    Kind.FAILED_PASSING: Outcome.FAILED,
+    Kind.EXPIRED: Outcome.EXPIRED,
+    Kind.CANCELLED: Outcome.CANCELLED,
+    Kind.MISSING: Outcome.FAILED,
+}

@@ -1,0 +1,159 @@
+"""What the ledger says was paid is what the rows say they cost, to the picodollar."""
+
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from halfrate.base.results import Collection, Kind, LineReader, PlainRow, ResultRow, Tokens, UnreadableLine
+from halfrate.base.types import Price, Rates, Step
+from halfrate.core.pricing import JobPricing, cost
+from halfrate.rows.collect import Check, Collector, InvalidAnswer, RecordFormat
+from halfrate.rows.outcomes import OutcomeFile, OutcomeWriter
+
+from .made import flat, pricing
+
+RATE = st.integers(0, 40).map(lambda n: n * 12_500) | st.integers(0, 10**8) | st.just(0)
+KNOWN = st.builds(Rates, input=RATE, cached=RATE, write_5m=RATE, write_1h=RATE, output=RATE)
+SOME = RATE | st.none()
+PARTLY = st.builds(Rates, input=SOME, cached=SOME, write_5m=SOME, write_1h=SOME, output=SOME)
+STEPS = st.lists(st.builds(Step, above=st.integers(0, 3000), rates=KNOWN | PARTLY), min_size=1, max_size=2)
+PRICE = (
+    st.builds(Price, model=st.just(""), tier=st.just(""), rates=KNOWN)
+    | st.builds(Price, model=st.just(""), tier=st.just(""), rates=PARTLY)
+    | st.builds(
+        Price,
+        model=st.just(""),
+        tier=st.just(""),
+        rates=KNOWN,
+        steps=STEPS.map(lambda steps: tuple(sorted(steps, key=lambda step: step.above))),
+    )
+    | st.none()
+)
+COUNT = st.just(0) | st.integers(0, 3000)
+TOKENS = st.tuples(COUNT, COUNT, COUNT, COUNT, COUNT, COUNT)
+PLAIN = st.tuples(COUNT, st.just(0), st.just(0), st.just(0), COUNT, st.just(0))
+HUGE = st.tuples(st.integers(0, 10**9), *[st.just(0)] * 3, st.integers(0, 10**9), st.just(0))
+NAMES = ("a", "a-2026", "ab", "c")
+ROW = st.tuples(
+    st.sampled_from(NAMES), st.sampled_from(["stop", "length"]), PLAIN | TOKENS | HUGE | st.none()
+)
+
+
+def collect(
+    folder: Path, rows: list[ResultRow], prices: JobPricing, check: Check | None = None
+) -> tuple[Collection, list[dict[str, Any]]]:
+    """Results as an adapter would give them: (collection, records in row order)."""
+    known = {b"%d\n" % i: row for i, row in enumerate(rows)}
+
+    def read(line: bytes) -> ResultRow:
+        if line not in known:
+            raise UnreadableLine
+        return known[line]
+
+    def plain(lines: Sequence[bytes]) -> list[PlainRow | None]:
+        """As adapters do it: answered rows of the usual shape all at once, the others left to `read`."""
+        found: list[PlainRow | None] = []
+        for line in lines:
+            row = known[line]
+            usual = row.kind == Kind.SUCCEEDED and row.tokens is not None and not row.tokens[3]
+            if not usual or row.tokens is None:
+                found.append(None)
+                continue
+            fresh, cached, written, _, made, reasoning = row.tokens
+            answer = msgspec.Raw(bytes(row.answer))
+            found.append((row.row, answer, fresh, cached, written, made, reasoning, row.model, row.finish))
+        return found
+
+    (folder / "lines").write_bytes(b"".join(known))
+    with OutcomeWriter(folder / "outcomes", len(rows)) as writer:
+        collector = Collector(
+            writer, LineReader(read, plain), prices, RecordFormat({}), first_row=0, check=check
+        )
+        collector.read(folder / "lines")
+        collection = collector.finish()
+        writer.commit()
+    with OutcomeFile(folder / "outcomes") as file:
+        records = [
+            json.loads(b"{" + file.record(slot), parse_float=Decimal, parse_int=Decimal)
+            for slot in range(len(rows))
+        ]
+    return collection, records
+
+
+def total(costs: Iterable[int | None]) -> int | None:
+    known: list[int] = []
+    for each in costs:
+        if each is None:
+            return None
+        known.append(each)
+    return sum(known)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    batch=st.fixed_dictionaries({}, optional={"a": PRICE, "ab": PRICE, "c": PRICE}),
+    standard=st.fixed_dictionaries({"a": PRICE, "ab": PRICE, "c": PRICE}),
+    rows=st.lists(ROW, max_size=30),
+    judged=st.booleans(),
+)
+def test_the_ledger_is_the_sum_of_the_rows(
+    tmp_path_factory: pytest.TempPathFactory,
+    batch: dict[str, Price | None],
+    standard: dict[str, Price | None],
+    rows: list[tuple[str, str, Tokens | None]],
+    judged: bool,
+) -> None:
+    prices = pricing(batch, standard)
+    results = [
+        ResultRow(i, Kind.SUCCEEDED, b'"%d"' % i, tokens, model, finish)
+        for i, (model, finish, tokens) in enumerate(rows)
+    ]
+
+    def check(answer: bytes) -> bytes:
+        if answer.endswith(b'3"'):
+            raise InvalidAnswer("3")
+        return answer
+
+    folder = tmp_path_factory.mktemp("ledger")
+    collection, records = collect(folder, results, prices, check if judged else None)
+    bills = {bill.model: bill for bill in collection.billed}
+    assert len(bills) == len(collection.billed)
+    groups: dict[str, list[int]] = {}
+    for i, (model, _, tokens) in enumerate(rows):
+        billed_as = prices.priced_as(model)
+        groups.setdefault(billed_as, []).append(i)
+        own = records[i]["cost_usd"]
+        due = None if tokens is None else cost(tokens, batch.get(billed_as))
+        assert own == (None if due is None else Decimal(due).scaleb(-12))
+        assert records[i]["status"] == ("failed" if judged and i % 10 == 3 else "succeeded")
+        if tokens is not None:
+            figures = [records[i][name] for name in ("input_tokens", "cached_tokens", "output_tokens")]
+            assert figures == [sum(tokens[:4]), tokens[1], tokens[4]]
+    assert bills.keys() == groups.keys()
+    for model, members in groups.items():
+        bill = bills[model]
+        costs = [records[i]["cost_usd"] for i in members]
+        assert bill.rows == len(members)
+        assert bill.cost == total(None if each is None else int(each.scaleb(12)) for each in costs)
+        used = [tokens for i in members if (tokens := rows[i][2]) is not None]
+        usage = bill.usage
+        assert (usage.input, usage.cached, usage.write_5m, usage.write_1h, usage.output, usage.reasoning) == (
+            tuple(map(sum, zip(*used, strict=True))) if used else (0,) * 6
+        )
+        whole = [None if (t := rows[i][2]) is None else cost(t, standard.get(model)) for i in members]
+        assert bill.realtime_cost == total(whole)
+
+
+@pytest.mark.parametrize("rate", [0, 1, 10, 50_000, 125_000, 10**11, 10**12, 3 * 10**12])
+def test_costs_have_as_many_decimals_as_they_need(tmp_path: Path, rate: int) -> None:
+    rows = [ResultRow(i, Kind.SUCCEEDED, b"1", (i, 0, 0, 0, 2 * i, 0), "m", "stop") for i in range(4)]
+    collection, records = collect(tmp_path, rows, pricing({"m": flat(rate)}))
+    assert [record["cost_usd"] for record in records] == [Decimal(3 * i * rate).scaleb(-12) for i in range(4)]
+    assert collection.billed[0].cost == 18 * rate

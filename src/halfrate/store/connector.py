@@ -1,0 +1,72 @@
+"""The seam between the store's statements and a driver. A connector knows no job and no shard.
+
+Errors are translated behind the seam: StoreBusy when another holds what is needed, StorageError when this
+machine cannot keep or read the data, IllegalStep when the database refuses a record that contradicts what it
+holds. Whatever is raised, nothing of the transaction was kept.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+Value: TypeAlias = str | int | float | None
+Params: TypeAlias = Mapping[str, Value]
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """Where one kind of SQL differs from the other.
+
+    `for_update`, `skip_locked`: what to put for the placeholders of those names. `has_table`: a statement with
+    a parameter `name` that gives a row if there is such a table.
+    """
+
+    for_update: str
+    skip_locked: str
+    has_table: str
+
+    def fill(self, statement: str) -> str:
+        return statement.replace("{for_update}", self.for_update).replace("{skip_locked}", self.skip_locked)
+
+
+class Transaction(Protocol):
+    """One transaction; it is kept when its `with` block ends, and undone when anything is raised there."""
+
+    def execute(self, statement: str, params: Params = ...) -> int:
+        """Run a statement; the number of rows that it wrote."""
+        ...
+
+    def fetch_one(self, statement: str, params: Params = ...) -> Row | None: ...
+
+    def fetch_all(self, statement: str, params: Params = ...) -> list[Row]: ...
+
+    def lock(self, name: str) -> None:
+        """Wait until no other transaction holds this name, and hold it until this one ends.
+
+        For a rule over several rows, which locking the rows that exist does not protect.
+        """
+        ...
+
+
+class Connector(Protocol):
+    """Opens transactions. Safe to use from several threads at once."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    @property
+    def place(self) -> str:
+        """What to call this database in a message; never a password."""
+        ...
+
+    def reading(self) -> AbstractContextManager[Transaction]:
+        """A transaction that sees one moment and writes nothing."""
+        ...
+
+    def writing(self) -> AbstractContextManager[Transaction]: ...
+
+    def close(self) -> None:
+        """Let go of every connection. Twice does no harm."""
+        ...

@@ -1,0 +1,1 @@
+"""Numbered SQL files; `halfrate.store.migrate` runs what a database lacks."""

@@ -1,0 +1,361 @@
+"""What halfrate remembers. Every method is one transaction.
+
+The methods are synchronous and take well under a millisecond, the wait for the disk aside; the engine calls
+them from threads.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from halfrate.base.errors import IllegalStep, SettingsError
+from halfrate.base.results import Billed, Collection
+from halfrate.base.types import Usage
+from halfrate.core.job import Job, JobState
+from halfrate.core.lifecycle import Shard
+from halfrate.store import sql
+from halfrate.store.connector import Connector, Params, Row, Transaction, Value
+from halfrate.store.migrate import bring_up_to_date
+from halfrate.store.sqlite import SqliteConnector
+
+_PATIENCE: Final = 30.0
+_EVERYTHING: Final = 2**62  # as a LIMIT: the dialects have different words for "all"
+
+
+class Fenced(Exception):
+    """The record has moved on since it was read: another worker holds it now. What was done is not saved."""
+
+
+class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A sum of ledger entries. `key`: the value they were grouped by. Money in picodollars."""
+
+    key: str
+    rows: int
+    usage: Usage
+    cost: int | None
+    realtime_cost: int | None
+    waste: int | None
+
+
+class Store:
+    """The memory of one installation. Made by `Store.open`; safe to use from several threads."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+
+    @classmethod
+    def open(cls, url: str, *, patience: float = _PATIENCE) -> "Store":
+        """The store at `url`, as in "sqlite:///path", made or brought up to date if need be.
+
+        `patience`: seconds to wait for whoever holds the database. Raises StoreBusy after that, StorageError
+        where the database cannot be opened, SettingsError for a URL that names none.
+        """
+        connector = _connector(url, patience)
+        try:
+            bring_up_to_date(connector)
+        except BaseException:
+            connector.close()
+            raise
+        return cls(connector)
+
+    def close(self) -> None:
+        self._connector.close()
+
+    # ------------------------------------------------------------ jobs
+
+    def add_job(self, job: Job, shards: Sequence[Shard]) -> None:
+        """Record a job with all of its shards, or nothing."""
+        with self._connector.writing() as transaction:
+            transaction.execute(sql.ADD_JOB, _job_params(job))
+            for shard in shards:
+                transaction.execute(sql.ADD_SHARD, _shard_params(shard))
+
+    def job(self, job_id: str) -> Job | None:
+        with self._connector.reading() as transaction:
+            row = transaction.fetch_one(sql.JOB, {"id": job_id})
+        return None if row is None else _job(row)
+
+    def jobs(self, *, states: Iterable[JobState] = (), limit: int | None = None) -> list[Job]:
+        """Jobs, the newest first; of all states where none is named."""
+        wanted = sorted({state.value for state in states})
+        params: dict[str, Value] = {"limit": _EVERYTHING if limit is None else limit}
+        statement = sql.JOBS
+        if wanted:
+            statement = sql.JOBS_IN_STATES
+            params |= {name: wanted[min(at, len(wanted) - 1)] for at, name in enumerate(sql.STATE_PARAMETERS)}
+        with self._connector.reading() as transaction:
+            rows = transaction.fetch_all(statement, params)
+        return [_job(row) for row in rows]
+
+    def jobs_starting(self, prefix: str) -> list[str]:
+        """Ids of jobs that begin with `prefix`, ten at most. Case does not matter."""
+        params: Params = {"prefix": prefix.lower(), "length": len(prefix.lower())}
+        with self._connector.reading() as transaction:
+            return [job_id for (job_id,) in transaction.fetch_all(sql.JOBS_STARTING, params)]
+
+    def twins_of(self, spec_hash: str, input_size: int) -> list[Job]:
+        """Open jobs that ask the same of an input of the same size."""
+        params: Params = {"spec_hash": spec_hash, "input_size": input_size}
+        with self._connector.reading() as transaction:
+            rows = transaction.fetch_all(sql.TWINS, params)
+        return [_job(row) for row in rows]
+
+    def save_job(self, job: Job) -> None:
+        with self._connector.writing() as transaction:
+            transaction.execute(sql.SAVE_JOB, _job_params(job))
+
+    # ------------------------------------------------------------ shards
+
+    def shards(self, job_id: str) -> list[Shard]:
+        """The shards of a job, in row order."""
+        with self._connector.reading() as transaction:
+            rows = transaction.fetch_all(sql.SHARDS, {"job_id": job_id})
+        return [_shard(row) for row in rows]
+
+    def claim(
+        self, owner: str, now: float, lease: float, *, job_id: str | None = None, limit: int = 16
+    ) -> list[Shard]:
+        """Take due shards for `owner` until `now + lease`; what another holds becomes due when its lease ends."""
+        params: dict[str, Value] = {"owner": owner, "now": now, "lease_until": now + lease, "limit": limit}
+        statement = sql.CLAIM
+        if job_id is not None:
+            statement = sql.CLAIM_OF_JOB
+            params["job_id"] = job_id
+        with self._connector.writing() as transaction:
+            return _in_order(transaction.fetch_all(statement, params))
+
+    def next_due(self, job_id: str | None = None) -> float | None:
+        """When the next live shard is due, or None when none is live."""
+        with self._connector.reading() as transaction:
+            if job_id is None:
+                row = transaction.fetch_one(sql.NEXT_DUE)
+            else:
+                row = transaction.fetch_one(sql.NEXT_DUE_OF_JOB, {"job_id": job_id})
+        return None if row is None else row[0]
+
+    def save(self, shard: Shard, owner: str, *, lease_until: float | None = None) -> Shard:
+        """Commit a step. Raises Fenced if the record is no longer the one that was claimed.
+
+        `lease_until`: keep the shard for `owner` until then; otherwise it belongs to nobody afterwards.
+        """
+        with self._connector.writing() as transaction:
+            saved = _save(transaction, shard, owner, lease_until)
+            for batch_id in shard.refs.batches:
+                transaction.execute(sql.NOTE_BATCH, _batch_params(shard, batch_id))
+            return saved
+
+    def save_intent(self, shard: Shard, owner: str, lease_until: float, *, alone: bool) -> Shard | None:
+        """Commit an intent to create. `alone`: only if no other intent of the account is open, else None.
+
+        An open intent is a shard in `submitting`. Where a provider shows no name of ours in its listing,
+        one intent at a time is what makes a lost batch recognisable.
+        """
+        with self._connector.writing() as transaction:
+            if alone:
+                # Two shards are two rows: without this, two workers could each see that the other is not there.
+                transaction.lock(f"intent of {shard.account}")
+                params: Params = {"account": shard.account, "id": shard.id}
+                if transaction.fetch_one(sql.OTHER_INTENTS, params) is not None:
+                    return None
+            return _save(transaction, shard, owner, lease_until)
+
+    def save_collected(
+        self, shard: Shard, owner: str, attempt: int, collection: Collection, now: float
+    ) -> Shard:
+        """Commit the end of an attempt and its payments together: each is recorded once, or not at all.
+
+        Raises Fenced as `save` does, and IllegalStep for an attempt that the ledger has already.
+        """
+        this: Params = {"shard_id": shard.id, "attempt": attempt}
+        lines = [("rows", billed) for billed in collection.billed]
+        lines += [("waste", billed) for billed in collection.wasted]
+        summary = msgspec.json.encode(collection).decode()
+        with self._connector.writing() as transaction:
+            saved = _save(transaction, shard, owner, None)
+            if transaction.fetch_one(sql.PAID, this) is not None:
+                raise IllegalStep(f"attempt {attempt} of shard {shard.id} is in the ledger already")
+            for kind, billed in lines:
+                transaction.execute(sql.ADD_PAYMENT, _payment_params(shard, attempt, kind, billed, now))
+            transaction.execute(sql.END_BATCHES, {**this, "ended_at": now, "summary": summary})
+            return saved
+
+    def release(self, shard: Shard, owner: str, next_at: float) -> None:
+        """Give a claimed shard back unchanged. Harmless if it is somebody else's by now."""
+        with self._connector.writing() as transaction:
+            transaction.execute(sql.RELEASE, {"id": shard.id, "owner": owner, "next_at": next_at})
+
+    def owners(self) -> list[str]:
+        """Everyone who holds a shard."""
+        with self._connector.reading() as transaction:
+            return [owner for (owner,) in transaction.fetch_all(sql.OWNERS)]
+
+    def take_over(self, dead: str, owner: str, lease_until: float) -> list[Shard]:
+        """Claim everything that a worker proven dead held."""
+        params: Params = {"dead": dead, "owner": owner, "lease_until": lease_until}
+        with self._connector.writing() as transaction:
+            return _in_order(transaction.fetch_all(sql.TAKE_OVER, params))
+
+    def change(self, shard_id: str, step: Callable[[Shard], Shard | None]) -> Shard | None:
+        """Apply `step` to a record whoever holds it; None leaves it as it is. `step` must not use the store.
+
+        For what a user asks (cancel, retry): a worker in the middle of a step is fenced and steps again.
+        """
+        with self._connector.writing() as transaction:
+            row = transaction.fetch_one(sql.SHARD_TO_CHANGE, {"id": shard_id})
+            if row is None:
+                return None
+            shard = _shard(row)
+            changed = step(shard)
+            if changed is None:
+                return None
+            # The fence counts from what is stored, whatever `step` made of it.
+            current = msgspec.structs.replace(changed, version=shard.version)
+            transaction.execute(sql.CHANGE_SHARD, _shard_params(current))
+            return msgspec.structs.replace(current, version=shard.version + 1)
+
+    # ------------------------------------------------------------ batches and money
+
+    def known_batches(self, account: str, *, besides: str) -> tuple[str, ...]:
+        """Batches of an account that belong to shards other than `besides`."""
+        params: Params = {"account": account, "besides": besides}
+        with self._connector.reading() as transaction:
+            return tuple(batch_id for (batch_id,) in transaction.fetch_all(sql.KNOWN_BATCHES, params))
+
+    def collections(self, job_id: str) -> list[tuple[str, int, Collection]]:
+        """(shard id, attempt, what it gave) of every attempt that was collected, oldest first."""
+        with self._connector.reading() as transaction:
+            rows = transaction.fetch_all(sql.COLLECTIONS, {"job_id": job_id})
+        # The batches of one attempt, twins, carry the same summary.
+        summaries = {(shard_id, attempt): summary for shard_id, attempt, summary in rows}
+        return [
+            (shard_id, attempt, msgspec.json.decode(summary, type=Collection))
+            for (shard_id, attempt), summary in summaries.items()
+        ]
+
+    def ledger(self, job_id: str | None = None, *, by: str = "job") -> list[LedgerLine]:
+        """Payments added up by "job", "model", "account", "tier" or "kind"."""
+        with self._connector.reading() as transaction:
+            if job_id is None:
+                rows = transaction.fetch_all(sql.LEDGER[by])
+            else:
+                rows = transaction.fetch_all(sql.LEDGER_OF_JOB[by], {"job_id": job_id})
+        return [_ledger_line(row) for row in rows]
+
+
+def _connector(url: str, patience: float) -> Connector:
+    scheme, _, path = url.partition("://")
+    if scheme != "sqlite" or not path.startswith("/") or path in {"/", "/:memory:"}:
+        # A database in memory would be another one for each of our connections. What follows the scheme may
+        # hold a password, so it is not repeated.
+        raise SettingsError(f"{scheme!r} is no database that halfrate can use; it takes sqlite:///<file>.")
+    return SqliteConnector(path[1:], patience=patience)
+
+
+def _save(transaction: Transaction, shard: Shard, owner: str, lease_until: float | None) -> Shard:
+    params = _shard_params(shard)
+    params["owner"] = owner
+    params["next_owner"] = None
+    if lease_until is not None:
+        params["next_owner"] = owner
+        params["next_at"] = lease_until
+    if transaction.execute(sql.SAVE_SHARD, params) != 1:
+        raise Fenced(shard.id)
+    return msgspec.structs.replace(shard, version=shard.version + 1)
+
+
+# ---------------------------------------------------------------- records and rows
+
+
+def _job_params(job: Job) -> dict[str, Value]:
+    return {
+        "id": job.id,
+        "created_at": job.created_at,
+        "state": job.state.value,
+        "account": job.account,
+        "spec_hash": job.spec_hash,
+        "input_size": job.input_size,
+        "finished_at": job.finished_at,
+        "record": msgspec.json.encode(job).decode(),
+    }
+
+
+def _job(row: Row) -> Job:
+    return msgspec.json.decode(row[0], type=Job)
+
+
+def _shard_params(shard: Shard) -> dict[str, Value]:
+    return {
+        "id": shard.id,
+        "job_id": shard.job_id,
+        "number": shard.number,
+        "account": shard.account,
+        "state": shard.state.value,
+        "version": shard.version,
+        "next_at": shard.next_at,
+        "record": msgspec.json.encode(shard).decode(),
+    }
+
+
+def _shard(row: Row) -> Shard:
+    record, version = row
+    # A claim raises the version and leaves the record alone: the column is what counts.
+    return msgspec.structs.replace(msgspec.json.decode(record, type=Shard), version=version)
+
+
+def _in_order(rows: Iterable[Row]) -> list[Shard]:
+    """Shards in an order of ours: databases return what they wrote in any."""
+    return sorted(map(_shard, rows), key=lambda shard: (shard.next_at, shard.job_id, shard.number))
+
+
+def _batch_params(shard: Shard, batch_id: str) -> Params:
+    return {
+        "account": shard.account,
+        "batch_id": batch_id,
+        "job_id": shard.job_id,
+        "shard_id": shard.id,
+        "attempt": shard.attempt,
+        "rows": shard.rows_left,
+        "created_at": shard.submitted_at or 0.0,
+    }
+
+
+def _payment_params(shard: Shard, attempt: int, kind: str, billed: Billed, now: float) -> Params:
+    usage = billed.usage
+    return {
+        "shard_id": shard.id,
+        "attempt": attempt,
+        "model": billed.model,
+        "kind": kind,
+        "at": now,
+        "job_id": shard.job_id,
+        "account": shard.account,
+        "tier": "batch",
+        "rows": billed.rows,
+        "input": usage.input,
+        "cached": usage.cached,
+        "write_5m": usage.write_5m,
+        "write_1h": usage.write_1h,
+        "output": usage.output,
+        "reasoning": usage.reasoning,
+        "cost": billed.cost,
+        "realtime_cost": billed.realtime_cost,
+    }
+
+
+def _ledger_line(row: Row) -> LedgerLine:
+    key, rows, *numbers = row
+    # PostgreSQL adds bigints up to a decimal.
+    return LedgerLine(
+        key=key,
+        rows=int(rows),
+        usage=Usage(*map(int, numbers[:6])),
+        cost=_sum(*numbers[6:9]),
+        realtime_cost=_sum(*numbers[9:12]),
+        waste=_sum(*numbers[12:15]),
+    )
+
+
+def _sum(unknown: int, multiples: Any, rest: Any) -> int | None:
+    """A sum in which one unknown makes the whole unknown, where SQL would leave it out."""
+    return None if unknown else int(multiples or 0) * sql.SPLIT + int(rest or 0)

@@ -1,0 +1,91 @@
+"""What the statements promise: that both databases understand them, and that indexes answer the frequent ones."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from halfrate.core.job import JobState
+from halfrate.core.lifecycle import LIVE, State
+from halfrate.store import migrate, sql
+from halfrate.store.connector import Dialect, Params
+from halfrate.store.store import Store
+
+POSTGRES = Dialect("FOR UPDATE", "FOR UPDATE SKIP LOCKED", "")
+
+
+def every_statement() -> list[str]:
+    found: list[str] = []
+    for name, value in vars(sql).items():
+        if name.isupper() and not name.startswith("_"):
+            found += [value] if isinstance(value, str) else []
+            found += list(value.values()) if isinstance(value, dict) else []
+    return found + migrate.statements(1)
+
+
+def test_there_are_statements() -> None:
+    assert len(every_statement()) > 40
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "AUTOINCREMENT", "PRAGMA", "INSERT OR", "REPLACE INTO", "IFNULL", "DATETIME", "STRFTIME", "ROWID",
+        "SERIAL", "JSONB", "ILIKE", "TOTAL", "ANY", "LIKE", "GLOB", "::", "%", "`", '"', r"\?",
+    ],
+)  # fmt: skip
+def test_no_statement_speaks_one_dialect(word: str) -> None:
+    """`%` would have to be doubled for PostgreSQL's driver; LIKE minds case in one and not in the other."""
+    pattern = rf"\b{word}\b" if word[0].isalpha() else word
+    assert [each for each in every_statement() if re.search(pattern, each, re.IGNORECASE)] == []
+
+
+def test_placeholders_are_the_connectors() -> None:
+    for statement in every_statement():
+        assert "{" not in POSTGRES.fill(statement)
+    assert "LIMIT :limit\n    FOR UPDATE SKIP LOCKED\n)" in POSTGRES.fill(sql.CLAIM)
+    assert POSTGRES.fill(sql.SHARD_TO_CHANGE).endswith("WHERE id = :id FOR UPDATE")
+
+
+def test_what_counts_as_live_is_the_life_cycles() -> None:
+    assert set(State) - LIVE == {State.DONE, State.STOPPED}
+    assert "state NOT IN ('done', 'stopped')" in sql.CLAIM
+    assert {State.DONE.value, State.STOPPED.value} == {"done", "stopped"}
+    assert f"state = '{State.SUBMITTING.value}'" in sql.OTHER_INTENTS
+    assert f"('{JobState.OPEN.value}', '{JobState.STOPPED.value}')" in sql.TWINS
+
+
+_CLAIM: Params = {"now": 1.0, "limit": 8, "owner": "w", "lease_until": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("statement", "params", "index"),
+    [
+        (sql.CLAIM, _CLAIM, "shard_due"),
+        (sql.CLAIM_OF_JOB, {**_CLAIM, "job_id": "job"}, "shard_due_of_job"),
+        (sql.NEXT_DUE, {}, "shard_due"),
+        (sql.NEXT_DUE_OF_JOB, {"job_id": "job"}, "shard_due_of_job"),
+        (sql.OTHER_INTENTS, {"account": "a", "id": "job-0"}, "shard_intents"),
+        (sql.OWNERS, {}, "shard_owner"),
+        (sql.TAKE_OVER, {"owner": "w", "dead": "d", "lease_until": 2.0}, "shard_owner"),
+        (sql.JOBS, {"limit": 10}, "job_newest"),
+        (sql.TWINS, {"spec_hash": "h", "input_size": 1}, "job_twins"),
+        (sql.COLLECTIONS, {"job_id": "job"}, "batch_of_job"),
+        (sql.LEDGER_OF_JOB["model"], {"job_id": "job"}, "ledger_of_job"),
+    ],
+)
+def test_an_index_answers(store: Store, statement: str, params: Params, index: str) -> None:
+    with store._connector.reading() as transaction:
+        plan = [row[3] for row in transaction.fetch_all(f"EXPLAIN QUERY PLAN {statement}", params)]
+    assert any(re.search(rf"USING (COVERING )?INDEX {index}\b", step) for step in plan), plan
+    if index.startswith("shard_due") or index == "job_newest":
+        assert not any("TEMP B-TREE FOR ORDER" in step for step in plan), plan
+
+
+def test_the_store_brings_no_framework_along() -> None:
+    """Every command imports it: what it costs is paid on each."""
+    heavy = {"sqlalchemy", "alembic", "asyncio", "importlib.resources", "importlib_resources"}
+    code = f"import sys, halfrate.store.store; print(sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

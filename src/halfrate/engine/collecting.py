@@ -1,0 +1,169 @@
+"""The end of an attempt: results fetched whole, read once, and made durable before anything is deleted."""
+
+from pathlib import Path
+
+from halfrate.base.ids import row_prefix
+from halfrate.base.results import FINAL, Collection, Kind
+from halfrate.base.types import Counts
+from halfrate.blobs.files import JobFiles, temporary
+from halfrate.core import lifecycle as life
+from halfrate.core.job import Job
+from halfrate.core.lifecycle import Shard, Trouble
+from halfrate.core.pricing import JobPricing
+from halfrate.providers.base import Adapter, BatchView
+from halfrate.rows.collect import Check, Collector, RecordFormat
+from halfrate.rows.outcomes import OutcomeWriter, ShardOutcomes, sync_folder
+from halfrate.rows.requests import rewrite
+
+_SUSPICIOUS_TRIES = 3
+
+
+async def fetch(adapter: Adapter, view: BatchView, files: JobFiles, shard: Shard, first: int) -> list[Path]:
+    """Download a batch's result files; each gets its own name only when it is complete."""
+
+    def target(index: int) -> Path:
+        return temporary(files.results(shard.number, shard.attempt, first + index))
+
+    paths: list[Path] = []
+    for index, path in enumerate(await adapter.fetch(view, target)):
+        final = files.results(shard.number, shard.attempt, first + index)
+        path.replace(final)
+        paths.append(final)
+    sync_folder(files.folder)
+    return paths
+
+
+class Collecting:
+    """Reads the fetched results of one attempt. Runs in a thread; touches files of this attempt only."""
+
+    def __init__(
+        self, shard: Shard, job: Job, files: JobFiles, adapter: Adapter, check: Check | None
+    ) -> None:
+        self._shard = shard
+        self._job = job
+        self._files = files
+        self._adapter = adapter
+        self._check = check
+
+    def run(
+        self, views: list[BatchView], fetched: list[list[Path]]
+    ) -> tuple[Collection, life.Collected] | life.Foreign | life.StepFailed:
+        """Write the outcome file; what was collected, or why it cannot be taken as it is."""
+        shard = self._shard
+        sent = slots_to_send(shard, self._files)
+        path = self._files.outcomes(shard.number, shard.attempt)
+        with OutcomeWriter(path, shard.rows) as writer:
+            collector = Collector(
+                writer,
+                self._adapter.line_reader(self._job.spec.endpoint, row_prefix(shard.id, shard.attempt)),
+                JobPricing(self._job.prices),
+                RecordFormat(self._job.names),
+                first_row=shard.first_row,
+                sent=None if shard.attempt == 1 else frozenset(sent),
+                check=self._check,
+            )
+            for number, paths in enumerate(fetched):
+                for result in paths:
+                    collector.read(result, twin=number > 0)
+            problem = self._problem(collector, views, fetched)
+            if problem is not None:
+                return problem
+            for view in views:
+                self._refused_lines(collector, view, sent)
+            collection = collector.finish(*self._absent(views))
+            writer.commit()
+        leftovers = tuple(dict.fromkeys(item for view in views for item in view.leftovers))
+        return collection, life.Collected(self._counts(collection), collection.unsettled, leftovers)
+
+    def _problem(
+        self, collector: Collector, views: list[BatchView], fetched: list[list[Path]]
+    ) -> life.Foreign | life.StepFailed | None:
+        seen = collector.recognised
+        if not seen and collector.unknown and not self._adapter.capabilities.echoes_tag:
+            return life.Foreign()
+        finished = max((view.rows_finished for view in views), default=0)
+        if (
+            any(fetched)
+            and seen < min(finished, self._shard.rows_left)
+            and self._shard.tries < _SUSPICIOUS_TRIES
+        ):
+            # Rows that are there and were not seen would be paid for again: look again before believing it.
+            text = f"the results name {seen:,} rows where the provider finished {finished:,}; fetching them again"
+            return life.StepFailed(Trouble("results_short", text))
+        return None
+
+    def _refused_lines(self, collector: Collector, view: BatchView, sent: range | list[int]) -> None:
+        """Rows of a batch that was refused in validation: those at fault are final, the others go again."""
+        for line, message in view.line_errors:
+            if 1 <= line <= len(sent):
+                collector.settle(sent[line - 1], Kind.FAILED, message)
+
+    def _absent(self, views: list[BatchView]) -> tuple[Kind, str]:
+        main = views[0]
+        if main.failure is not None:
+            code, message = main.failure
+            kind = Kind.FAILED if main.hopeless else Kind.FAILED_PASSING
+            if main.line_errors and not main.hopeless:
+                return Kind.FAILED_PASSING, "not run: the batch was refused because of other rows in it"
+            return kind, f"{code}: {message}"
+        texts = {
+            Kind.EXPIRED: "the batch's window ended before this row was run",
+            Kind.CANCELLED: "the batch was cancelled before this row was run",
+        }
+        return main.absent, texts.get(main.absent, "the provider's results do not mention this row")
+
+    def _counts(self, collection: Collection) -> Counts:
+        shard = self._shard
+        if shard.attempt == 1:
+            return collection.counts
+        with outcomes_of(shard, self._files) as outcomes:
+            return count_kinds(outcomes.kinds().tobytes())
+
+
+def count_kinds(kinds: bytes) -> Counts:
+    """How many rows stand how, from a kind a byte."""
+    return Counts(
+        succeeded=kinds.count(Kind.SUCCEEDED),
+        failed=kinds.count(Kind.FAILED) + kinds.count(Kind.FAILED_PASSING) + kinds.count(Kind.MISSING),
+        expired=kinds.count(Kind.EXPIRED),
+        cancelled=kinds.count(Kind.CANCELLED),
+    )
+
+
+def outcomes_of(shard: Shard, files: JobFiles, *, before: int | None = None) -> ShardOutcomes:
+    """A shard's outcomes as they stand; `before`: as they stood before that attempt."""
+    upto = shard.attempt if before is None else before - 1
+    return ShardOutcomes(files.all_outcomes(shard.number, upto), shard.rows)
+
+
+def slots_to_send(shard: Shard, files: JobFiles) -> range | list[int]:
+    """The rows of the current attempt, as slots of the shard: all, or what earlier attempts left."""
+    if shard.attempt == 1:
+        return range(shard.rows)
+    settled = {int(Kind.SUCCEEDED)} if shard.insist else {int(kind) for kind in FINAL}
+    with outcomes_of(shard, files, before=shard.attempt) as outcomes:
+        return [slot for slot, kind in enumerate(outcomes.kinds()) if kind not in settled]
+
+
+def slots_left(shard: Shard, files: JobFiles) -> list[int]:
+    """The rows of a shard that have not succeeded, after all of its attempts."""
+    with outcomes_of(shard, files) as outcomes:
+        return [slot for slot, kind in enumerate(outcomes.kinds()) if kind != Kind.SUCCEEDED]
+
+
+def write_again(shard: Shard, job: Job, files: JobFiles, adapter: Adapter) -> None:
+    """Write the request file of a later attempt from the first one's."""
+    target = files.requests(shard.number, shard.attempt)
+    draft = temporary(target)
+    rewrite(
+        files.requests(shard.number),
+        draft,
+        framing=adapter.capabilities.framing,
+        envelope=adapter.envelope(job.spec.endpoint),
+        old_prefix=row_prefix(shard.id, 1),
+        new_prefix=row_prefix(shard.id, shard.attempt),
+        first_row=shard.first_row,
+        keep=slots_to_send(shard, files),
+    )
+    draft.replace(target)
+    sync_folder(files.folder)

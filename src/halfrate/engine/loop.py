@@ -1,0 +1,90 @@
+"""The local executor: claims due shards and advances them until nothing is left to do."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from halfrate.base.clock import Clock
+from halfrate.core import lifecycle as life
+from halfrate.core.lifecycle import Policy, Shard, State
+from halfrate.engine.owner import Owner
+from halfrate.engine.steps import Worker, lease
+from halfrate.store.store import Store
+
+_SLOTS = 8
+_LONGEST_NAP = 5.0
+
+
+class Loop:
+    """Runs the shards of one job, or of all, in this process.
+
+    `stop()` ends it after the steps that are under way; nothing is cancelled at a provider by that.
+    """
+
+    def __init__(self, store: Store, worker: Worker, clock: Clock, owner: Owner) -> None:
+        self._store = store
+        self._worker = worker
+        self._clock = clock
+        self._owner = owner
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def run(
+        self, policy: Policy, *, job_id: str | None = None, enough: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Step until no shard is live, `stop()` was called, or `enough()` says so."""
+        span = lease(policy)
+        running: set[asyncio.Task[None]] = set()
+        await self._take_over_dead(policy, span)
+        try:
+            while not self._stopped.is_set() and not enough():
+                free = _SLOTS - len(running)
+                if free:
+                    now = self._clock.now()
+                    claimed = await asyncio.to_thread(
+                        self._store.claim, self._owner.name, now, span, job_id=job_id, limit=free
+                    )
+                    running |= {asyncio.create_task(self._worker.advance(shard)) for shard in claimed}
+                    if len(claimed) == free:
+                        await self._wait(running, None)
+                        continue
+                due = await asyncio.to_thread(self._store.next_due, job_id)
+                if due is None and not running:
+                    return
+                nap = _LONGEST_NAP if due is None else due - self._clock.now()
+                await self._wait(running, min(max(nap, 0.0), _LONGEST_NAP))
+        finally:
+            if running:
+                await asyncio.gather(*running)
+
+    async def _wait(self, running: set[asyncio.Task[None]], nap: float | None) -> None:
+        """Until a step is done, the nap is over, or somebody stops the loop; raises what a step raised."""
+        alarms: set[asyncio.Task[Any]] = {asyncio.create_task(self._stopped.wait())}
+        if nap is not None:
+            alarms.add(asyncio.create_task(self._clock.sleep(nap)))
+        try:
+            done, _ = await asyncio.wait({*running, *alarms}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for alarm in alarms:
+                alarm.cancel()
+        for task in done & running:
+            running.discard(task)
+            task.result()
+
+    async def _take_over_dead(self, policy: Policy, span: float) -> None:
+        """Free what workers that died on this machine held, at once instead of at the end of their leases."""
+        now = self._clock.now()
+        for name in await asyncio.to_thread(self._store.owners):
+            if not await asyncio.to_thread(self._owner.proven_dead, name):
+                continue
+            taken = await asyncio.to_thread(self._store.take_over, name, self._owner.name, now + span)
+            for shard in taken:
+                await asyncio.to_thread(self._store.save, _freed(shard, policy, now), self._owner.name)
+
+
+def _freed(shard: Shard, policy: Policy, now: float) -> Shard:
+    if shard.state is State.SUBMITTING:
+        return life.apply(shard, life.SenderGone(), policy, now)
+    return shard

@@ -1,0 +1,67 @@
+"""Who holds a shard, and whether they still live.
+
+A worker's name goes with a file that it keeps locked. The kernel lets go of the lock when the process dies,
+however it dies, so a lock that can be taken proves its owner dead: on one machine nobody has to wait for a
+lease to end. A name from another machine proves nothing, and its lease is waited for.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import socket
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from halfrate.base.errors import StorageError
+
+
+class Owner:
+    """This process as a holder of shards. Use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        host = re.sub(r"[^a-zA-Z0-9]", "", socket.gethostname())[:30] or "host"
+        self.name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._host = host
+        self._folder = folder
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = self._path(self.name).open("wb")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.__exit__()
+            raise StorageError(
+                f"{self._folder} cannot be used ({error.strerror}). Nothing was sent. Mend it, or set HALFRATE_HOME to "
+                "a folder that can be written to."
+            ) from error
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None:
+            self._path(self.name).unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+    def proven_dead(self, name: str) -> bool:
+        """Whether `name` was a worker on this machine that no longer runs."""
+        if name == self.name or not name.startswith(self._host + "-") or not _NAME.fullmatch(name):
+            return False
+        path = self._path(name)
+        try:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.lock"
+
+
+_NAME = re.compile(r"[a-zA-Z0-9]+-[0-9]+-[0-9a-f]+")

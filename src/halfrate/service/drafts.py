@@ -1,0 +1,480 @@
+"""Drafts: an input read, checked and encoded, of which nothing has been sent and nothing is recorded yet."""
+
+import datetime
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeAlias, cast
+
+import msgspec
+
+from halfrate.base.errors import InputError, SettingsError, StorageError, UsageError
+from halfrate.base.ids import new_job_id, shard_id
+from halfrate.base.types import (
+    Endpoint,
+    InputFormat,
+    JobPrices,
+    NativeForm,
+    OutputFormat,
+    Price,
+    RequestSpec,
+    Template,
+)
+from halfrate.blobs.files import JobFiles
+from halfrate.core.job import Forecast, Job
+from halfrate.core.lifecycle import Shard
+from halfrate.core.planning import forecast, spec_hash
+from halfrate.prices import load_book
+from halfrate.providers.base import Account, Adapter
+from halfrate.providers.registry import account_of, adapter_class, split_model
+from halfrate.rows.collect import COLUMNS
+from halfrate.rows.detect import sniff
+from halfrate.rows.jsonl import JsonlTable
+from halfrate.rows.output import output_format
+from halfrate.rows.requests import Encoded, RequestWriter
+from halfrate.rows.template import parse_template
+from halfrate.service.home import Home
+
+STDIN = "-"
+_PEEK = 1 << 16
+
+Rows: TypeAlias = Path | str | Iterable[Mapping[str, Any]] | object
+"""A path, "-" for standard input, an iterable of mappings, or anything with an Arrow C stream."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What a face asks the service to run.
+
+    `model` is PROVIDER/MODEL; it may be left out for a provider's own batch file, which names its models.
+    `deadline` is in seconds since 1970 UTC.
+    """
+
+    input: Any
+    model: str | None = None
+    prompt: str | None = None
+    system: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    schema: dict[str, Any] | None = None
+    params: dict[str, Any] = {}
+    endpoint: Endpoint | None = None
+    id_column: str | None = None
+    allow_empty: bool = False
+    tags: dict[str, str] = {}
+    deadline: float | None = None
+    output: Path | None = None
+    max_attempts: int = 5
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A job that could be submitted. `ceiling`: its cost if every answer is as long as it may be."""
+
+    job: Job
+    shards: tuple[Shard, ...]
+    folder: Path
+    ceiling: Forecast
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class _Table(Protocol):
+    taken: set[str]
+
+    def prompts(self) -> Iterator[Sequence[Encoded]]: ...
+
+
+class Drafter:
+    """Makes drafts in a home. `folder_name` keeps drafts of different processes apart."""
+
+    def __init__(self, home: Home, folder_name: str, now: Callable[[], float]) -> None:
+        self._home = home
+        self._folder_name = folder_name
+        self._now = now
+
+    def draft(self, ask: Ask, connect: Callable[[Account], Adapter]) -> Draft:
+        """Read and check the whole input, and encode every row. Raises UsageError; sends nothing."""
+        job_id = new_job_id()
+        folder = self._home.root / "jobs" / f"draft-{self._folder_name}-{job_id}"
+        files = JobFiles(folder)
+        files.create()
+        try:
+            with _storage_errors(folder), _text_errors():
+                draft = self._draft(ask, connect, job_id, files)
+                # What cannot be recorded must not be found out after the user has agreed to it.
+                msgspec.json.encode(draft.job)
+        except BaseException:
+            # Also on Ctrl-C: a draft that nobody can submit is only disk space.
+            files.remove()
+            raise
+        return draft
+
+    def _draft(self, ask: Ask, connect: Callable[[Account], Adapter], job_id: str, files: JobFiles) -> Draft:
+        with _opened(ask.input, files) as source:
+            found = sniff(source.name, source.first)
+            provider, model = _provider(ask, found.native, source.name)
+            account = account_of(provider)
+            adapter = connect(account)
+            form = _output_form(ask, found.format)
+            spec = _spec(ask, adapter, provider, model, found.native)
+            encoding = _Encoding(spec, adapter, source, found.format, job_id, files)
+            encoding.run()
+        spec = encoding.spec
+        writer = encoding.writer
+        day = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).date().isoformat()
+        prices = job_prices(provider, sorted(encoding.models or {spec.model}), day)
+        job = Job(
+            id=job_id,
+            created_at=self._now(),
+            account=account.name,
+            spec=spec,
+            spec_hash=spec_hash(spec, account.name),
+            input_name=source.name,
+            input_format=found.format,
+            input_size=files.snapshot(found.format).stat().st_size,
+            rows=writer.rows,
+            request_bytes=writer.row_bytes,
+            names=encoding.names,
+            prices=prices,
+            forecast=forecast(spec, writer.rows, encoding.text_bytes, prices),
+            tags=ask.tags,
+            deadline=ask.deadline,
+            max_attempts=ask.max_attempts,
+            # Whoever attaches may stand in another folder.
+            output=str(ask.output.absolute()) if ask.output is not None else None,
+            output_format=form,
+        )
+        shards = tuple(
+            Shard(
+                id=shard_id(job_id, made.number),
+                job_id=job_id,
+                number=made.number,
+                first_row=made.first_row,
+                rows=made.rows,
+                rows_left=made.rows,
+                bytes=made.bytes,
+                model=made.model or spec.model,
+                account=account.name,
+                last_attempt=ask.max_attempts,
+            )
+            for made in writer.shards
+        )
+        ceiling = forecast(spec, writer.rows, encoding.text_bytes, prices, ceiling=True)
+        return Draft(job, shards, files.folder, ceiling)
+
+
+class _Source(msgspec.Struct, frozen=True):
+    """An input that was opened. `path` is None for a stream that can be read only once."""
+
+    stream: BinaryIO
+    name: str
+    first: bytes
+    path: Path | None
+
+
+class _Encoding:
+    """From an opened input to request files and a snapshot, in one pass over it."""
+
+    def __init__(
+        self,
+        spec: RequestSpec,
+        adapter: Adapter,
+        source: _Source,
+        form: InputFormat,
+        job_id: str,
+        files: JobFiles,
+    ) -> None:
+        self.spec = spec
+        self.names: dict[str, str] = {}
+        self.models: set[str] = set()
+        self.text_bytes = 0
+        self._adapter = adapter
+        self._source = source
+        self._form: InputFormat = form
+        self._job_id = job_id
+        self._files = files
+        if spec.native is None:
+            self.writer = self._writer(spec.endpoint, adapter.body(spec))
+
+    def run(self) -> None:
+        snapshot = self._files.snapshot(self._form)
+        if self._form == "parquet":
+            if self._source.path is None:
+                raise InputError("Parquet cannot be read from a pipe: it is read from its end. Give a file.")
+            shutil.copyfile(self._source.path, snapshot)
+            _sync(snapshot)
+            from halfrate.rows.parquet_table import ParquetTable
+
+            self._table(ParquetTable, snapshot)
+            return
+        with snapshot.open("wb", buffering=0) as copy:
+            if self.spec.native is not None:
+                self._native(self.spec.native, _all_of(copy))
+            else:
+                self._text_table(_all_of(copy))
+            os.fsync(copy.fileno())
+
+    def _writer(self, endpoint: Endpoint, body: tuple[bytes, bytes]) -> RequestWriter:
+        facts = self._adapter.capabilities
+        return RequestWriter(
+            self._files.requests,
+            job_id=self._job_id,
+            envelope=self._adapter.envelope(endpoint),
+            framing=facts.framing,
+            body=body,
+            limits=facts.limits,
+            name=self._source.name,
+            provider=facts.title,
+        )
+
+    def _text_table(self, tee: Callable[[bytes], object]) -> None:
+        if self._form == "jsonl":
+            self._table(JsonlTable, self._source.stream, tee=tee)
+        else:
+            from halfrate.rows.csv_table import CsvTable
+
+            self._table(
+                CsvTable, self._source.stream, tee=tee, delimiter="\t" if self._form == "tsv" else ","
+            )
+
+    def _table(self, kind: Callable[..., _Table], stream: object, **options: object) -> None:
+        spec = self.spec
+        table = kind(
+            stream,
+            name=self._source.name,
+            template=_template(spec.prompt or ""),
+            reserved=COLUMNS,
+            id_column=spec.id_column,
+            allow_empty=spec.allow_empty,
+            **options,
+        )
+        try:
+            for prompts in table.prompts():
+                self.text_bytes += sum(map(len, prompts))
+                self.writer.add(prompts)
+            self.writer.cut()
+        finally:
+            self.writer.abort()
+        before, after = self._adapter.body(spec)
+        self.text_bytes += self.writer.rows * (len(before) + len(after))
+        self.names = {name: f"halfrate_{name}" for name in COLUMNS if name in table.taken}
+
+    def _native(self, form: NativeForm, tee: Callable[[bytes], object]) -> None:
+        from halfrate.rows.native import NativeTable
+
+        mixed = not self._adapter.capabilities.one_model_per_batch
+        table = NativeTable(
+            self._source.stream,
+            name=self._source.name,
+            form=form,
+            tee=tee,
+            model=self.spec.model or None,
+        )
+        writer: RequestWriter | None = None
+        try:
+            for block in table.blocks():
+                if writer is None:
+                    endpoint: Endpoint = table.endpoint or "messages"
+                    self.spec = msgspec.structs.replace(self.spec, endpoint=endpoint)
+                    writer = self.writer = self._writer(endpoint, (b"", b""))
+                self.text_bytes += sum(map(len, block.bodies))
+                self.models.update(block.models)
+                if mixed:
+                    writer.add(block.bodies)
+                else:
+                    for model, bodies, inputs in block.runs():
+                        writer.add(bodies, model, inputs)
+            self.writer.cut()
+        finally:
+            if writer is not None:
+                writer.abort()
+        if len(self.models) == 1:
+            self.spec = msgspec.structs.replace(self.spec, model=next(iter(self.models)))
+
+
+def _template(prompt: str) -> Template:
+    template = parse_template(prompt)
+    if not template.columns:
+        raise UsageError(
+            "The prompt names no column, so every row would ask the same and be paid for. Put a column in braces, "
+            "as in 'Classify: {text}'. Nothing was sent."
+        )
+    return template
+
+
+def job_prices(provider: str, models: Iterable[str], day: str) -> JobPrices:
+    """What the book says of these models on `day`, in both tiers."""
+    book = load_book()
+    batch: dict[str, Price | None] = {}
+    standard: dict[str, Price | None] = {}
+    for model in models:
+        batch[model] = book.find(provider, model, "batch", day)
+        standard[model] = book.find(provider, model, "standard", day)
+    return JobPrices(batch, standard)
+
+
+def _provider(ask: Ask, native: NativeForm | None, name: str) -> tuple[str, str]:
+    """(provider, model); the model may be "" for a native file, which names its own."""
+    if ask.model is None:
+        if native is None:
+            raise UsageError("Which model? Say --model PROVIDER/MODEL, as in openai/gpt-4.1-mini.")
+        return native, ""
+    provider, model = split_model(ask.model)
+    facts = adapter_class(provider).capabilities
+    if native is not None and native != facts.native_form:
+        raise UsageError(
+            f"{name} is a batch file in {native}'s own form, and {facts.title} takes another. Give it to a "
+            f"model of {native}'s, or give the rows as a table with a --prompt."
+        )
+    return provider, model
+
+
+def _spec(ask: Ask, adapter: Adapter, provider: str, model: str, native: NativeForm | None) -> RequestSpec:
+    facts = adapter.capabilities
+    shaping = {
+        "--prompt": ask.prompt,
+        "--system": ask.system,
+        "--max-tokens": ask.max_tokens,
+        "--temperature": ask.temperature,
+        "--schema": ask.schema,
+        "--param": ask.params or None,
+    }
+    if native is not None:
+        for option, value in shaping.items():
+            if value is not None:
+                raise UsageError(
+                    f"The input is a batch file of {facts.title}'s and is run as it is: {option} has no place in it."
+                )
+    elif ask.prompt is None:
+        raise UsageError(
+            "What shall be asked of each row? Say --prompt, with columns in braces: --prompt 'Classify: {text}'."
+        )
+    return RequestSpec(
+        provider=provider,
+        model=model,
+        endpoint=_endpoint(ask, adapter, model),
+        prompt=ask.prompt,
+        system=ask.system,
+        max_tokens=ask.max_tokens,
+        temperature=ask.temperature,
+        schema=ask.schema,
+        params=ask.params,
+        native=native,
+        id_column=ask.id_column,
+        allow_empty=ask.allow_empty,
+    )
+
+
+def _endpoint(ask: Ask, adapter: Adapter, model: str) -> Endpoint:
+    facts = adapter.capabilities
+    if ask.endpoint is not None:
+        if ask.endpoint not in facts.endpoints:
+            raise UsageError(f"{facts.title} has no endpoint {ask.endpoint!r}: {', '.join(facts.endpoints)}.")
+        return ask.endpoint
+    if "embed" in model and "embeddings" in facts.endpoints:
+        return "embeddings"
+    return facts.endpoints[0]
+
+
+def unwritable(path: Path) -> str | None:
+    """Why no file of this name can be made, or None."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        return f"{path} is a folder; name a file in it."
+    if not folder.is_dir():
+        return f"{path} cannot be written: the folder {folder} does not exist."
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        return f"{path} cannot be written: no permission."
+    return None
+
+
+def _output_form(ask: Ask, form: InputFormat) -> OutputFormat:
+    if ask.output is not None:
+        problem = unwritable(ask.output)
+        if problem is not None:
+            raise SettingsError(f"{problem} Nothing was sent.")
+        return output_format(ask.output)
+    return "csv" if form in {"csv", "tsv"} else form if form == "parquet" else "jsonl"
+
+
+@contextmanager
+def _opened(rows: Any, files: JobFiles) -> Generator[_Source]:
+    """The input as a binary stream, with a look at how it begins."""
+    if isinstance(rows, str) and rows == STDIN:
+        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise UsageError("There is no standard input. Pipe rows in, or name a file.")
+        if sys.stdin.isatty():
+            raise UsageError("Standard input is a terminal. Pipe rows in, or name a file.")
+        stream = cast("io.BufferedReader", sys.stdin.buffer)
+        yield _Source(stream, "standard input", stream.peek(_PEEK), None)
+        return
+    if isinstance(rows, str | Path):
+        path = Path(rows)
+        name = path.name
+    else:
+        from halfrate.rows.mappings import is_arrow, spool_arrow, spool_mappings
+
+        path = files.folder / "rows.jsonl"
+        name = "rows"
+        with path.open("wb", buffering=0) as file:
+            if is_arrow(rows):
+                spool_arrow(rows, _all_of(file))
+            elif isinstance(rows, Iterable):
+                spool_mappings(cast("Iterable[Mapping[str, Any]]", rows), _all_of(file))
+            else:
+                raise UsageError(
+                    f"rows is a {type(rows).__name__}: give mappings, a path, or a table that speaks Arrow."
+                )
+    try:
+        raw = cast("io.BufferedReader", path.open("rb", buffering=_PEEK))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}. Nothing was sent.") from None
+    with raw:
+        yield _Source(raw, name, raw.peek(_PEEK), path)
+    if name == "rows":
+        path.unlink(missing_ok=True)
+
+
+def _all_of(file: Any) -> Callable[[bytes], object]:
+    """A write that does not stop half-way, for an unbuffered file."""
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+
+    return write
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"The input could not be taken in: {error.strerror or error} ({error.filename or folder}). Nothing "
+            "was sent, and what was written here has been removed. Make room, or set HALFRATE_HOME to another disk."
+        ) from error
+
+
+@contextmanager
+def _text_errors() -> Generator[None]:
+    try:
+        yield
+    except UnicodeEncodeError:
+        raise UsageError(
+            "The prompt, an option or a file's name holds bytes that are not UTF-8 text. Nothing was sent."
+        ) from None
+    except TypeError as error:
+        if "Encoding objects" not in str(error):
+            raise
+        raise UsageError(f"A parameter cannot be written as JSON: {error}. Nothing was sent.") from None

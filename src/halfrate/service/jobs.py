@@ -1,0 +1,475 @@
+"""Jobs: submit, run, look at, cancel, try again, deliver, account for."""
+
+import filecmp
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from halfrate.base.clock import Clock, SystemClock
+from halfrate.base.errors import HalfrateError, SettingsError, StorageError, UsageError
+from halfrate.base.ids import row_prefix
+from halfrate.base.results import Kind
+from halfrate.base.types import Outcome, OutputFormat, Usage
+from halfrate.blobs.files import JobFiles
+from halfrate.core import lifecycle as life
+from halfrate.core.job import Job, JobState
+from halfrate.core.lifecycle import LIVE, Policy, Shard, State
+from halfrate.engine.collecting import outcomes_of, slots_left
+from halfrate.engine.loop import Loop
+from halfrate.engine.owner import Owner
+from halfrate.engine.steps import Worker
+from halfrate.providers.base import Account, Adapter
+from halfrate.providers.registry import account_of, adapter_class
+from halfrate.rows.collect import Check, RecordFormat
+from halfrate.rows.output import ShardView, Snapshot, write_output
+from halfrate.rows.records import record_decoder
+from halfrate.rows.results import ResultRecord, iter_results
+from halfrate.service.answers import schema_check
+from halfrate.service.drafts import Ask, Draft, Drafter, unwritable
+from halfrate.service.home import Home
+from halfrate.service.report import Report
+from halfrate.store.store import LedgerLine, Store
+
+if TYPE_CHECKING:
+    from halfrate.rows.raw import RawShard
+
+
+class Service:
+    """One installation at work. Use as a context manager."""
+
+    def __init__(self, home: Home, clock: Clock | None = None) -> None:
+        self.home = home
+        self.clock: Clock = clock or SystemClock()
+        home.create()
+        self._store = Store.open(home.database)
+        self._owner = Owner(home.workers)
+        self._adapters: dict[str, Adapter] = {}
+        self._jobs: dict[str, Job] = {}
+        self._checks: dict[str, Check] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._owner.__enter__()
+        except StorageError:
+            self._store.close()
+            raise
+        self._remove_old_drafts()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._owner.__exit__(*exc)
+        self._store.close()
+
+    # ------------------------------------------------------------ before anything is sent
+
+    def draft(self, ask: Ask) -> Draft:
+        """Read, check and encode the whole input. Raises UsageError; nothing is sent or recorded."""
+        return Drafter(self.home, self._owner.name, self.clock.now).draft(ask, self._connect)
+
+    def unfinished_twin(self, draft: Draft) -> Job | None:
+        """An open job that asks the same of the same input, byte for byte."""
+        job = draft.job
+        mine = JobFiles(draft.folder).snapshot(job.input_format)
+        for other in self._store.twins_of(job.spec_hash, job.input_size):
+            theirs = self.home.files(other.id).snapshot(other.input_format)
+            if theirs.exists() and filecmp.cmp(mine, theirs, shallow=False):
+                return other
+        return None
+
+    def submit(self, draft: Draft) -> Job:
+        """Record the job. From here on it is carried through, by this process or by another."""
+        job = msgspec.structs.replace(draft.job, output=str(_output_place(draft.job)))
+        files = self.home.files(job.id)
+        draft.folder.rename(files.folder)
+        try:
+            self._store.add_job(job, draft.shards)
+        except HalfrateError:
+            files.remove()
+            raise
+        return job
+
+    # ------------------------------------------------------------ running
+
+    async def run(
+        self,
+        job_id: str,
+        *,
+        on_step: Callable[[Shard], None] = lambda _: None,
+        on_loop: Callable[[Loop], None] = lambda _: None,
+        check: Check | None = None,
+        until_submitted: bool = False,
+    ) -> None:
+        """Work on a job until no row of it is waiting, or until the loop is stopped.
+
+        `on_loop` receives the loop, for `stop()`. `until_submitted`: end as soon as every batch is with its
+        provider. Raises what only a person can mend (a refused key, a full disk); the job goes on from there.
+        """
+        job = self.job(job_id)
+        account = self._account(job.account)
+        if check is not None:
+            self._checks[job_id] = check
+        halts: list[HalfrateError] = []
+        self._wake(job_id)
+        shards = {shard.id: shard for shard in self._store.shards(job_id)}
+
+        def halted(error: HalfrateError) -> None:
+            halts.append(error)
+            loop.stop()
+
+        def stepped(shard: Shard) -> None:
+            shards[shard.id] = shard
+            on_step(shard)
+
+        worker = Worker(self._store, self, self.clock, self._owner.name, on_step=stepped, on_halt=halted)
+        loop = Loop(self._store, worker, self.clock, self._owner)
+        on_loop(loop)
+        try:
+            await loop.run(
+                self.policy(job),
+                job_id=job_id,
+                enough=lambda: until_submitted and not _to_submit(shards.values()),
+            )
+        finally:
+            adapter = self._adapters.pop(account.name, None)
+            if adapter is not None:
+                await adapter.close()
+        if halts:
+            raise halts[0]
+
+    # Site: what the engine's worker asks for.
+
+    def job(self, job_id: str) -> Job:
+        job = self._jobs.get(job_id)
+        if job is None:
+            job = self._store.job(job_id)
+            if job is None:
+                raise UsageError(f"There is no job {job_id!r}. `halfrate jobs` lists them.")
+            self._jobs[job_id] = job
+        return job
+
+    def files(self, job_id: str) -> JobFiles:
+        return self.home.files(job_id)
+
+    def adapter(self, account: str) -> Adapter:
+        adapter = self._adapters.get(account)
+        if adapter is None:
+            adapter = self._adapters[account] = self._connect(self._account(account))
+        return adapter
+
+    def policy(self, job: Job) -> Policy:
+        facts = adapter_class(job.spec.provider).capabilities
+        return self.home.policy(facts, job.max_attempts)
+
+    def check(self, job: Job) -> Check | None:
+        check = self._checks.get(job.id)
+        if check is None and job.spec.schema is not None:
+            check = self._checks[job.id] = schema_check(job.spec.schema)
+        return check
+
+    # ------------------------------------------------------------ looking
+
+    def find(self, name: str) -> Job:
+        """The job with this id, or whose id begins with it. Raises UsageError."""
+        if self._store.job(name) is not None:
+            return self.job(name)
+        ids = self._store.jobs_starting(name) if name else []
+        if len(ids) == 1:
+            return self.job(ids[0])
+        if ids:
+            raise UsageError(f"{name!r} begins the ids of several jobs: {', '.join(ids)}.")
+        raise UsageError(f"There is no job {name!r}. `halfrate jobs` lists them.")
+
+    def jobs(self, limit: int | None = None) -> list[Job]:
+        return self._store.jobs(limit=limit)
+
+    def shards(self, job_id: str) -> list[Shard]:
+        return self._store.shards(job_id)
+
+    def report(self, job_id: str, *, reasons: bool = True) -> Report:
+        """What the store and the ledger know of a job. `reasons`: why rows failed, read from their outcomes."""
+        job = self._store.job(job_id) or self.job(job_id)
+        shards = self._store.shards(job_id)
+        lines = self._store.ledger(job_id)
+        collections = [found for _, _, found in self._store.collections(job_id)]
+        line = lines[0] if lines else None
+        errors = self._reasons(job, shards) if reasons else {}
+        settled = [shard for shard in shards if shard.state not in LIVE]
+        cancelled = sum(_never_run(shard) for shard in settled if shard.state is State.DONE)
+        refused = [shard for shard in settled if shard.state is State.STOPPED and _never_run(shard)]
+        for shard in refused:
+            text = _not_run_because(shard)
+            errors[text] = errors.get(text, 0) + _never_run(shard)
+        unsent = sum(map(_never_run, refused))
+        done = sum(shard.counts.settled for shard in settled) + cancelled + unsent
+        return Report(
+            job=job,
+            succeeded=sum(shard.counts.succeeded for shard in shards),
+            failed=sum(shard.counts.failed for shard in settled) + unsent,
+            expired=sum(shard.counts.expired for shard in settled),
+            cancelled=sum(shard.counts.cancelled for shard in settled) + cancelled,
+            waiting=job.rows - done,
+            usage=line.usage if line is not None else Usage(),
+            cost=line.cost if line is not None else 0,
+            realtime_cost=line.realtime_cost if line is not None else 0,
+            waste=line.waste if line is not None else 0,
+            errors=tuple(sorted(errors.items(), key=lambda item: -item[1])),
+            duplicates=sum(c.duplicates for c in collections),
+            unknown_lines=sum(c.unknown for c in collections),
+            malformed_lines=sum(c.malformed for c in collections),
+            attempts=max((shard.attempt for shard in shards), default=1),
+            stopped=tuple(dict.fromkeys(_reason(s) for s in shards if s.state is State.STOPPED)),
+        )
+
+    def ledger(self, job_id: str | None = None, *, by: str = "job") -> list[LedgerLine]:
+        """Payments added up by "job", "model", "account", "tier" or by the value of a tag."""
+        if by in {"job", "model", "account", "tier", "kind"}:
+            return self._store.ledger(job_id, by=by)
+        return self._by_tag(job_id, by)
+
+    # ------------------------------------------------------------ acting
+
+    def cancel(self, job_id: str) -> int:
+        """Ask for the end of whatever of a job is not finished; the number of shards that concerns."""
+        return self._change(job_id, _cancelled)
+
+    def retry(self, job_id: str) -> int:
+        """Send the rows again that did not succeed; the number of shards that concerns."""
+        job = self.job(job_id)
+        files = self.files(job_id)
+
+        def again(shard: Shard, now: float, policy: Policy) -> Shard | None:
+            if shard.state is State.STOPPED:
+                return life.apply(shard, life.Resumed(), policy, now)
+            if shard.state is not State.DONE:
+                return None
+            rows = len(slots_left(shard, files))
+            return life.apply(shard, life.Resumed(rows), policy, now) if rows else None
+
+        changed = self._change(job_id, again)
+        if changed:
+            self._save(msgspec.structs.replace(job, state=JobState.OPEN, finished_at=None))
+        return changed
+
+    def deliver(self, job_id: str, target: Path | None, form: OutputFormat | None = None) -> Path:
+        """Write the output file, complete or not at all. Rows that are still to come say so."""
+        job = self.job(job_id)
+        path = target if target is not None else self.output_path(job)
+        self.check_target(path)
+        write_output(
+            self._snapshot(job),
+            self._views(job),
+            path,
+            form or job.output_format,
+            job.names,
+            unknown_record=self._unknown_record(job),
+        )
+        return path
+
+    def results(self, job_id: str) -> Iterator[ResultRecord]:
+        """What is known of every row, in order."""
+        job = self.job(job_id)
+        return iter_results(self._views(job), job.names, unknown_record=self._unknown_record(job))
+
+    def deliver_raw(self, job_id: str, target: Path) -> Path:
+        """Write the provider's own result objects, under the user's ids, in input order."""
+        job = self.job(job_id)
+        self.check_target(target)
+        from halfrate.rows.raw import write_raw
+
+        facts = adapter_class(job.spec.provider).capabilities
+        write_raw(
+            self._snapshot(job),
+            self._raw_shards(job),
+            target,
+            facts.native_form,
+            id_column=job.spec.id_column,
+        )
+        return target
+
+    def output_path(self, job: Job) -> Path:
+        """Where the output goes unless another place is named, settled when the job was submitted."""
+        return Path(job.output) if job.output is not None else Path(f"answers-{job.id}.{job.output_format}")
+
+    def conclude(self, job_id: str) -> Job:
+        """Record that a job has ended, if it has."""
+        job = self.job(job_id)
+        shards = self._store.shards(job_id)
+        if any(shard.state in LIVE for shard in shards):
+            return job
+        state = JobState.DONE
+        if any(shard.state is State.STOPPED for shard in shards):
+            state = JobState.STOPPED
+        elif any(shard.cancel_requested for shard in shards):
+            state = JobState.CANCELLED
+        return self._save(msgspec.structs.replace(job, state=state, finished_at=self.clock.now()))
+
+    # ------------------------------------------------------------ parts
+
+    def _connect(self, account: Account) -> Adapter:
+        return adapter_class(account.provider)(account)
+
+    def _account(self, name: str) -> Account:
+        """The account that owns a job's batches. Another place or provider would not know them."""
+        provider, _, url = name.partition("@")
+        account = account_of(provider)
+        if account.name != name:
+            facts = adapter_class(provider).capabilities
+            raise SettingsError(
+                f"This job's batches are at {url}, and {facts.url_variable} now says {account.base_url}. "
+                f"Set {facts.url_variable}={url} to go on with it; nothing was sent or lost."
+            )
+        return account
+
+    def _save(self, job: Job) -> Job:
+        self._store.save_job(job)
+        self._jobs[job.id] = job
+        return job
+
+    def _change(self, job_id: str, step: Callable[..., Shard | None]) -> int:
+        policy = self.policy(self.job(job_id))
+        now = self.clock.now()
+        changed = 0
+        for shard in self._store.shards(job_id):
+            if self._store.change(shard.id, functools.partial(step, now=now, policy=policy)) is not None:
+                changed += 1
+        return changed
+
+    def _views(self, job: Job) -> list[ShardView]:
+        files = self.files(job.id)
+        return [
+            ShardView(shard.first_row, shard.rows, tuple(files.all_outcomes(shard.number, shard.attempt)))
+            for shard in self._store.shards(job.id)
+        ]
+
+    def _reasons(self, job: Job, shards: list[Shard]) -> dict[str, int]:
+        """Why rows failed, as they stand now, and how many rows each reason holds for."""
+        decode = record_decoder(job.names)
+        found: dict[str, int] = {}
+        for shard in shards:
+            if shard.state in LIVE or shard.counts.succeeded == shard.counts.settled:
+                continue
+            with outcomes_of(shard, self.files(job.id)) as outcomes:
+                for slot, kind in enumerate(outcomes.kinds()):
+                    if kind not in {Kind.UNKNOWN, Kind.SUCCEEDED}:
+                        error = decode(outcomes.records(slot, slot + 1, b"")[0]).error or "no reason given"
+                        found[error] = found.get(error, 0) + 1
+        return found
+
+    def _wake(self, job_id: str) -> None:
+        """Try now what waits after a failure: whoever starts a run has perhaps just mended what was wrong."""
+        now = self.clock.now()
+
+        def due(shard: Shard) -> Shard | None:
+            waiting = shard.state in LIVE and shard.trouble is not None and shard.next_at > now
+            return msgspec.structs.replace(shard, next_at=now) if waiting else None
+
+        for shard in self._store.shards(job_id):
+            self._store.change(shard.id, due)
+
+    def _raw_shards(self, job: Job) -> "list[RawShard]":
+        from halfrate.rows.raw import RawAttempt, RawShard
+
+        files = self.files(job.id)
+        return [
+            RawShard(
+                shard.first_row,
+                shard.rows,
+                tuple(
+                    RawAttempt(
+                        row_prefix(shard.id, attempt),
+                        tuple(files.all_results(shard.number, attempt)),
+                        files.outcomes(shard.number, attempt),
+                    )
+                    for attempt in range(1, shard.attempt + 1)
+                    if files.outcomes(shard.number, attempt).exists()
+                ),
+            )
+            for shard in self._store.shards(job.id)
+        ]
+
+    def _unknown_record(self, job: Job) -> bytes:
+        """What to write of rows that no attempt knows."""
+        form = RecordFormat(job.names)
+        shards = self._store.shards(job.id)
+        if any(shard.state in LIVE and not shard.cancel_requested for shard in shards):
+            return form.failed(Outcome.WAITING, "this row's outcome is still to come")
+        stopped = next((shard for shard in shards if shard.state is State.STOPPED), None)
+        if stopped is not None:
+            return form.failed(Outcome.FAILED, _not_run_because(stopped))
+        return form.failed(Outcome.CANCELLED, "this row was not run")
+
+    def _snapshot(self, job: Job) -> Snapshot:
+        return Snapshot(self.files(job.id).snapshot(job.input_format), job.input_format, job.spec.native)
+
+    def check_target(self, path: Path) -> None:
+        """Raises SettingsError where no file of this name can be made."""
+        problem = unwritable(path)
+        if problem is not None:
+            raise SettingsError(f"{problem} The answers are kept; name another place with -o.")
+
+    def _by_tag(self, job_id: str | None, tag: str) -> list[LedgerLine]:
+        tags = {job.id: job.tags.get(tag, "(none)") for job in self._store.jobs()}
+        sums: dict[str, LedgerLine] = {}
+        for line in self._store.ledger(job_id, by="job"):
+            key = tags.get(line.key, "(none)")
+            have = sums.get(key)
+            sums[key] = msgspec.structs.replace(line, key=key) if have is None else added(have, line)
+        return [sums[key] for key in sorted(sums)]
+
+    def _remove_old_drafts(self) -> None:
+        """Drafts of processes that died while they read their input: nothing of them was ever sent."""
+        for folder in (self.home.root / "jobs").glob("draft-*"):
+            owner = folder.name.removeprefix("draft-").rpartition("-")[0]
+            if self._owner.proven_dead(owner):
+                JobFiles(folder).remove()
+
+
+def _reason(shard: Shard) -> str:
+    return shard.trouble.message if shard.trouble is not None else "refused"
+
+
+def _not_run_because(shard: Shard) -> str:
+    return f"not run: {_reason(shard)}"
+
+
+def _output_place(job: Job) -> Path:
+    """The output's absolute path: the one asked for, else one beside nothing of the user's that is there already."""
+    if job.output is not None:
+        return Path(job.output).absolute()
+    stem = "" if job.input_name in {"standard input", "rows"} else f"{Path(job.input_name).stem}."
+    plain = Path(f"{stem}answers.{job.output_format}").absolute()
+    return plain.with_name(f"{stem}answers-{job.id}.{job.output_format}") if plain.exists() else plain
+
+
+def _to_submit(shards: Iterable[Shard]) -> bool:
+    return any(shard.state in {State.PLANNED, State.UPLOADED, State.SUBMITTING} for shard in shards)
+
+
+def _never_run(shard: Shard) -> int:
+    """Rows of a finished shard that no attempt knows: it was cancelled, or refused, before they were run."""
+    return shard.rows - shard.counts.settled
+
+
+def _cancelled(shard: Shard, now: float, policy: Policy) -> Shard | None:
+    if shard.cancel_requested or shard.state not in LIVE:
+        return None
+    return life.apply(shard, life.CancelAsked(), policy, now)
+
+
+def added(a: LedgerLine, b: LedgerLine) -> LedgerLine:
+    def both(x: int | None, y: int | None) -> int | None:
+        return None if x is None or y is None else x + y
+
+    counted = zip(msgspec.structs.astuple(a.usage), msgspec.structs.astuple(b.usage), strict=True)
+    usage = Usage(*(p + q for p, q in counted))
+    return LedgerLine(
+        key=a.key,
+        rows=a.rows + b.rows,
+        usage=usage,
+        cost=both(a.cost, b.cost),
+        realtime_cost=both(a.realtime_cost, b.realtime_cost),
+        waste=both(a.waste, b.waste),
+    )

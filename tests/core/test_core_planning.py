@@ -1,0 +1,184 @@
+"""Prices, forecasts and deadlines: exact where money is concerned, refused where nothing is known."""
+
+import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halfrate.base.errors import UsageError
+from halfrate.base.results import Tokens
+from halfrate.base.types import JobPrices, Price, Rates, RequestSpec, Step, Usage
+from halfrate.core.planning import OUTPUT_PRIOR, forecast, spec_hash
+from halfrate.core.pricing import JobPricing, Tariff, cost, usage_cost
+from halfrate.service.deadlines import deadline_at
+
+FLAT = Price(model="m", tier="batch", rates=Rates(input=50_000, cached=12_500, output=200_000))
+STEPPED = Price(
+    model="m",
+    tier="batch",
+    rates=Rates(input=100, output=1000),
+    steps=(
+        Step(above=1000, rates=Rates(input=200, output=1500)),
+        Step(above=5000, rates=Rates(input=300, output=2000)),
+    ),
+)
+COUNTS = st.integers(0, 10**7)
+
+
+def tokens(read: int, out: int, *, cached: int = 0, write: int = 0) -> Tokens:
+    return (read, cached, write, 0, out, 0)
+
+
+@given(st.lists(st.tuples(COUNTS, COUNTS), max_size=20))
+def test_linear_sums_are_exact(rows: list[tuple[int, int]]) -> None:
+    tariff = Tariff(FLAT)
+    assert tariff.linear
+    costs = [tariff.cost(tokens(read, out)) for read, out in rows]
+    total = sum(one for one in costs if one is not None)
+    assert None not in costs
+    assert (
+        total
+        == sum(read for read, _ in rows) * tariff.rate_in + sum(out for _, out in rows) * tariff.rate_out
+    )
+    usage = Usage(input=sum(read for read, _ in rows), output=sum(out for _, out in rows))
+    assert total == usage_cost(usage, FLAT.rates)
+    assert total % tariff.unit == 0
+
+
+@given(COUNTS, COUNTS, st.integers(0, 100))
+def test_a_tariff_says_what_the_price_says(read: int, out: int, cached: int) -> None:
+    for price in (FLAT, STEPPED, None):
+        used = tokens(read, out, cached=cached)
+        assert Tariff(price).cost(used) == cost(used, price)
+
+
+def test_a_step_is_judged_by_each_requests_own_input() -> None:
+    assert cost(tokens(1000, 1), STEPPED) == 1000 * 100 + 1000
+    assert cost(tokens(1001, 1), STEPPED) == 1001 * 200 + 1500
+    assert cost(tokens(5001, 0), STEPPED) == 5001 * 300
+    assert not Tariff(STEPPED).linear
+    # Two short requests are not one long one.
+    assert 2 * (cost(tokens(800, 0), STEPPED) or 0) == 160_000
+
+
+def test_what_is_unknown_is_none_and_never_zero() -> None:
+    assert cost(tokens(1, 1), None) is None
+    assert cost(tokens(1, 1, write=1), FLAT) is None
+    assert cost(tokens(1, 1), FLAT) == 250_000
+    assert not Tariff(None).linear
+    half = Price(model="m", tier="batch", rates=Rates(input=5))
+    assert cost(tokens(1, 0), half) == 5
+    assert cost(tokens(1, 1), half) is None
+
+
+def test_a_snapshot_is_billed_as_the_model_that_was_asked_for() -> None:
+    prices: dict[str, Price | None] = {"gpt-4.1": FLAT, "gpt-4.1-mini": STEPPED}
+    pricing = JobPricing(JobPrices(prices, prices))
+    assert pricing.priced_as("gpt-4.1-mini-2025-04-14") == "gpt-4.1-mini"
+    assert pricing.priced_as("gpt-4.1-2025-04-14") == "gpt-4.1"
+    assert pricing.priced_as("other") == "other"
+    assert pricing.batch("other").cost(tokens(1, 1)) is None
+    one = JobPricing(JobPrices({"alias": FLAT}, {"alias": FLAT}))
+    assert one.priced_as("what-it-stands-for") == "alias"
+    assert one.batch("alias").cost(tokens(1, 0)) == one.standard("alias").cost(tokens(1, 0)) == 50_000
+
+
+def spec(**options: Any) -> RequestSpec:
+    options = {"provider": "openai", "model": "m", "endpoint": "chat", **options}
+    return RequestSpec(**options)
+
+
+PRICES = JobPrices({"m": FLAT}, {"m": FLAT})
+
+
+def test_a_forecast() -> None:
+    plan = forecast(spec(), 10, 4200, PRICES)
+    assert (plan.input_tokens, plan.output_tokens) == (1000, 10 * OUTPUT_PRIOR)
+    assert plan.cost == 1000 * 50_000 + 2000 * 200_000 == plan.realtime_cost
+    assert forecast(spec(max_tokens=5), 10, 0, PRICES).output_tokens == 50
+    assert forecast(spec(max_tokens=1000), 10, 0, PRICES).output_tokens == 10 * OUTPUT_PRIOR
+    assert forecast(spec(max_tokens=1000), 10, 0, PRICES, ceiling=True).output_tokens == 10_000
+    assert forecast(spec(endpoint="embeddings"), 10, 4200, PRICES).output_tokens == 0
+
+
+def test_one_unknown_price_makes_the_sum_unknown_and_the_dearest_is_assumed() -> None:
+    assert forecast(spec(), 1, 42, JobPrices({"m": FLAT, "n": None}, {})).cost is None
+    dear = forecast(spec(), 1, 420, JobPrices({"m": FLAT, "n": STEPPED}, {}))
+    assert dear.cost == forecast(spec(), 1, 420, PRICES).cost
+    assert dear.realtime_cost is None
+
+
+def test_the_same_request_has_the_same_name() -> None:
+    assert spec_hash(spec(prompt="a"), "x") == spec_hash(spec(prompt="a"), "x")
+    others = [spec(prompt="b"), spec(prompt="a", max_tokens=1), spec(prompt="a", params={"k": 1})]
+    names = {spec_hash(other, "x") for other in others} | {spec_hash(spec(prompt="a"), "y")}
+    assert len(names) == 4
+    assert spec_hash(spec(prompt="a"), "x") not in names
+    assert spec_hash(spec(params={"a": 1, "b": 2}), "x") == spec_hash(spec(params={"b": 2, "a": 1}), "x")
+
+
+NOW = datetime.datetime(2026, 10, 5, 12, 0, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [
+        ("8h", 8),
+        ("90m", 1.5),
+        ("90 min", 1.5),
+        ("2d", 48),
+        ("0.5h", 0.5),
+        (" 8h ", 8),
+        ("2026-10-05T13:00Z", 1),
+    ],
+)
+def test_deadlines(text: str, hours: float) -> None:
+    assert deadline_at(text, NOW) == NOW.timestamp() + hours * 3600
+
+
+def test_deadlines_of_other_kinds() -> None:
+    assert deadline_at(None, NOW) is None
+    assert deadline_at(datetime.timedelta(hours=1), NOW) == NOW.timestamp() + 3600
+    assert deadline_at(NOW + datetime.timedelta(minutes=5), NOW) == NOW.timestamp() + 300
+    at = deadline_at("06:00", NOW)
+    assert at is not None
+    assert 0 < at - NOW.timestamp() <= 86_400
+    assert datetime.datetime.fromtimestamp(at).astimezone().strftime("%H:%M") == "06:00"
+    naive = datetime.datetime(2099, 1, 1)  # noqa: DTZ001
+    assert deadline_at(naive, NOW) == naive.timestamp()
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "",
+        "soon",
+        "8",
+        "8 hours or so",
+        "-1h",
+        "24:00",
+        "12:99",
+        "2026-13-01",
+        "0h",
+        "2020-01-01",
+        "1e9h",
+        "9" * 400 + "d",
+    ],
+)
+def test_what_is_no_deadline(wanted: str) -> None:
+    with pytest.raises(UsageError, match="Nothing was sent"):
+        deadline_at(wanted, NOW)
+    with pytest.raises(UsageError, match="past"):
+        deadline_at(datetime.timedelta(hours=-1), NOW)
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_deadline_or_refused(text: str) -> None:
+    try:
+        at = deadline_at(text, NOW)
+    except UsageError:
+        return
+    assert at is not None
+    assert at > NOW.timestamp()

@@ -1,0 +1,101 @@
+"""The ledger against the meter, to the picodollar, for every kind of token."""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfrate.emulator import CacheModel
+from halfrate.service.drafts import Ask
+
+from .office import Office
+
+Offices = Callable[..., Office]
+
+
+def test_cached_input_at_openai(office: Offices) -> None:
+    desk = office("openai", cache=CacheModel(hit_rate=0.7, within_batch=True))
+    report = desk.run(desk.ask(40, system="Read the following rules with care. " * 200))
+    desk.assert_sound(report)
+    assert report.usage.cached > 0
+
+
+@pytest.mark.parametrize("ttl", ["5m", "1h"])
+def test_cache_reads_and_writes_at_anthropic(office: Offices, tmp_path: Path, ttl: str) -> None:
+    desk = office("anthropic", cache=CacheModel(hit_rate=0.7, within_batch=True))
+    path = tmp_path / "batch.jsonl"
+    rules: dict[str, Any] = {
+        "type": "text",
+        "text": "Read the following rules with care. " * 200,
+        "cache_control": {"type": "ephemeral", "ttl": ttl},
+    }
+    lines = [
+        {
+            "custom_id": f"any id at all, {n}",
+            "params": {
+                "model": "claude-haiku-4-5",
+                "max_tokens": 64,
+                "system": [rules],
+                "messages": [{"role": "user", "content": f"What is {n} plus {n}?"}],
+            },
+        }
+        for n in range(30)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = desk.run(Ask(input=path))
+    meter = desk.meter()
+    assert report.succeeded == 30
+    assert report.cost == meter["picodollars"]
+    assert report.usage.cached == meter["tokens"]["cached"] > 0
+    assert report.usage.write_5m == meter["tokens"]["write_5m"]
+    assert report.usage.write_1h == meter["tokens"]["write_1h"]
+    assert (report.usage.write_1h if ttl == "1h" else report.usage.write_5m) > 0
+    assert [row["custom_id"] for row in desk.output(report.job)] == [line["custom_id"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("model", "endpoint"),
+    [
+        ("openai/text-embedding-3-small", None),
+        ("openai/gpt-5-mini", "responses"),
+        ("openai/gpt-5.6-luna", "chat"),
+        ("anthropic/claude-opus-4-5", None),
+    ],
+)
+def test_every_endpoint(office: Offices, model: str, endpoint: str | None) -> None:
+    desk = office(model.partition("/")[0], "row-error:rate=0.1,status=500")
+    report = desk.run(desk.ask(30, model=model, endpoint=endpoint))
+    rows = desk.assert_sound(report)
+    kind = list if "embedding" in model else str
+    assert all(isinstance(row["answer"], kind) for row in rows)
+
+
+def test_a_model_without_a_price_is_unknown_never_free(
+    office: Offices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from halfrate.prices.book import PriceBook
+
+    def nothing(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(PriceBook, "find", nothing)
+    desk = office("openai")
+    report = desk.run(desk.ask(5))
+    assert report.succeeded == 5
+    assert report.cost is None
+    assert report.saved is None
+    assert all(row["cost_usd"] is None for row in desk.output(report.job))
+
+
+def test_what_a_job_cost_adds_up_row_by_row(office: Offices) -> None:
+    desk = office("anthropic", "row-error:rate=0.2,status=529", "batch-expire:times=1")
+    report = desk.run(desk.ask(60, max_attempts=8))
+    desk.output(report.job)
+    lines = (desk.folder / "out.jsonl").read_text().split("\n")
+    rows = [json.loads(line, parse_float=Decimal) for line in lines if line]
+    assert (
+        sum(Decimal(row["cost_usd"]) for row in rows) * 10**12 == report.cost == desk.meter()["picodollars"]
+    )

@@ -1,0 +1,3 @@
+from halfrate.cli import main
+
+main()

@@ -1,0 +1,184 @@
+"""Looking at jobs and at what they cost, without touching a provider."""
+
+import json
+from typing import Any
+
+import click
+
+from halfrate.base.money import show_usd
+from halfrate.cli.text import clock, money, money_line, report_object, shard_line, summary_lines
+from halfrate.service.home import Home
+from halfrate.service.jobs import Service
+from halfrate.store.store import LedgerLine
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+@click.command(short_help="List jobs.")
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
+@_AS_JSON
+def jobs(limit: int, as_json: bool) -> int:
+    """List jobs, the newest first."""
+    with Service(Home.from_environment()) as service:
+        reports = [service.report(job.id, reasons=False) for job in service.jobs(limit)]
+    if as_json:
+        click.echo(json.dumps([report_object(report, report.job.output) for report in reports]))
+        return 0
+    if not reports:
+        click.echo("No jobs yet. `halfrate demo` shows one; `halfrate run --help` says how to start one.")
+        return 0
+    _table(
+        ("job", "started", "state", "rows", "answered", "paid", "model", "input"),
+        [
+            (
+                report.job.id,
+                clock(report.job.created_at),
+                report.job.state.value,
+                f"{report.job.rows:,}",
+                f"{report.succeeded:,}",
+                show_usd(report.cost),
+                f"{report.job.spec.provider}/{report.job.spec.model or '*'}",
+                report.job.input_name,
+            )
+            for report in reports
+        ],
+        right=(3, 4, 5),
+    )
+    return 0
+
+
+@click.command(short_help="Show how a job stands.")
+@click.argument("job")
+@_AS_JSON
+def status(job: str, as_json: bool) -> int:
+    """Show how JOB stands, as it was last seen. `halfrate attach` looks again."""
+    with Service(Home.from_environment()) as service:
+        found = service.find(job)
+        report = service.report(found.id)
+        shards = service.shards(found.id)
+    if as_json:
+        body = report_object(report, found.output)
+        body["batches"] = [
+            {
+                "number": shard.number + 1,
+                "state": shard.state,
+                "status": shard.status,
+                "attempt": shard.attempt,
+                "rows": shard.rows,
+                "batch_id": shard.refs.batch_id,
+                "next_at": shard.next_at,
+                "trouble": shard.trouble.message if shard.trouble is not None else None,
+            }
+            for shard in shards
+        ]
+        click.echo(json.dumps(body))
+        return 0
+    click.echo(f"Job {found.id}: {found.state.value}, started {clock(found.created_at)}")
+    click.echo(f"{found.spec.provider}/{found.spec.model or '*'} over {found.input_name}")
+    if found.deadline is not None:
+        click.echo(f"wanted by {clock(found.deadline)}")
+    if found.tags:
+        click.echo(", ".join(f"{key}={value}" for key, value in found.tags.items()))
+    for line in summary_lines(report, None):
+        click.echo(line)
+    for shard in shards:
+        click.echo(f"  {shard_line(shard)}")
+    return 0
+
+
+@click.command(short_help="Show what was paid, and what for.")
+@click.argument("job", required=False)
+@click.option("--by", default=None, metavar="TAG", help="job, model, account, tier, or the name of a tag.")
+@_AS_JSON
+def cost(job: str | None, by: str | None, as_json: bool) -> int:
+    """Show what was paid for JOB, or for all jobs, from the ledger."""
+    with Service(Home.from_environment()) as service:
+        found = service.find(job) if job is not None else None
+        lines = service.ledger(
+            found.id if found is not None else None, by=by or ("model" if found else "job")
+        )
+        report = service.report(found.id) if found is not None else None
+    if as_json:
+        click.echo(json.dumps([_line_object(line) for line in lines]))
+        return 0
+    if not lines:
+        click.echo("Nothing was paid yet.")
+        return 0
+    rows = [_line_row(line) for line in lines]
+    if len(lines) > 1:
+        rows.append(_line_row(_total(lines)))
+    _table(
+        (
+            by or ("model" if found else "job"),
+            "rows",
+            "tokens in",
+            "cached",
+            "out",
+            "paid",
+            "in real time",
+            "saved",
+        ),
+        rows,
+        right=range(1, 8),
+    )
+    if report is not None:
+        click.echo(money_line(report))
+    return 0
+
+
+def _line_row(line: LedgerLine) -> tuple[str, ...]:
+    saved = None
+    if line.cost is not None and line.realtime_cost is not None:
+        saved = line.realtime_cost - line.cost
+    return (
+        line.key,
+        f"{line.rows:,}",
+        f"{line.usage.total_input:,}",
+        f"{line.usage.cached:,}",
+        f"{line.usage.output:,}",
+        show_usd(line.cost),
+        show_usd(line.realtime_cost),
+        show_usd(saved),
+    )
+
+
+def _line_object(line: LedgerLine) -> dict[str, Any]:
+    return {
+        "key": line.key,
+        "rows": line.rows,
+        "input_tokens": line.usage.total_input,
+        "cached_tokens": line.usage.cached,
+        "cache_write_tokens": line.usage.write_5m + line.usage.write_1h,
+        "output_tokens": line.usage.output,
+        "cost_usd": money(line.cost),
+        "realtime_cost_usd": money(line.realtime_cost),
+        "waste_usd": money(line.waste),
+    }
+
+
+def _total(lines: list[LedgerLine]) -> LedgerLine:
+    from halfrate.service.jobs import added
+
+    total = lines[0]
+    for line in lines[1:]:
+        total = added(total, line)
+    return LedgerLine(
+        key="all",
+        rows=total.rows,
+        usage=total.usage,
+        cost=total.cost,
+        realtime_cost=total.realtime_cost,
+        waste=total.waste,
+    )
+
+
+def _table(
+    head: tuple[str, ...], rows: list[tuple[str, ...]], *, right: "range | tuple[int, ...]" = ()
+) -> None:
+    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
+    for line in (head, *rows):
+        cells = [
+            text.rjust(width) if i in right else text.ljust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())

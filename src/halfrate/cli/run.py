@@ -1,0 +1,160 @@
+"""`halfrate run`: from a file of rows to a file of answers."""
+
+import datetime
+import sys
+from pathlib import Path
+
+import click
+
+from halfrate.base.errors import UsageError
+from halfrate.base.money import parse_usd, show_usd
+from halfrate.cli import options
+from halfrate.cli.follow import carry, check_form
+from halfrate.cli.text import plan_lines
+from halfrate.core.job import Job
+from halfrate.service.deadlines import deadline_at
+from halfrate.service.drafts import STDIN, Ask, Draft
+from halfrate.service.home import Home
+from halfrate.service.jobs import Service
+
+
+@click.command(short_help="Run a prompt over every row of a file, at batch price.")
+@click.argument("input", metavar="INPUT")
+@click.option("--model", metavar="PROVIDER/MODEL", help="As in openai/gpt-4.1-mini.")
+@click.option("--prompt", help="What to ask of each row; {column} stands for a column's text.")
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="The same, from a file.")
+@click.option("--system", help="A system prompt, the same for every row.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="The most an answer may take.")
+@click.option("--temperature", type=click.FloatRange(min=0, max=2))
+@click.option("--schema", type=click.Path(path_type=Path), help="A JSON Schema that every answer must meet.")
+@click.option("--param", multiple=True, metavar="K=V", help="Any other field of the request body.")
+@click.option("--endpoint", type=click.Choice(["chat", "responses", "embeddings", "messages"]))
+@click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row in --raw results.")
+@click.option("--tag", multiple=True, metavar="K=V", help="For `halfrate cost --by`, as in team=search.")
+@click.option("--deadline", metavar="WHEN", help="8h, 06:00 or an ISO time.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help=".jsonl, .csv or .parquet.")
+@click.option("--raw", is_flag=True, help="Write the provider's own result objects.")
+@click.option("--max-cost", metavar="USD", help="Refuse to start if it could cost more.")
+@click.option("--attempts", type=click.IntRange(1, 20), default=5, show_default=True)
+@click.option("--allow-empty", is_flag=True, help="Send rows whose columns are empty.")
+@click.option("--new", is_flag=True, help="Start a new job, even if the same one is unfinished.")
+@click.option("--detach", is_flag=True, help="Leave once everything is with the provider.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
+def run(
+    input: str,  # noqa: A002
+    model: str | None,
+    prompt: str | None,
+    prompt_file: Path | None,
+    system: str | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    schema: Path | None,
+    param: tuple[str, ...],
+    endpoint: str | None,
+    id_column: str | None,
+    tag: tuple[str, ...],
+    deadline: str | None,
+    output: Path | None,
+    raw: bool,
+    max_cost: str | None,
+    attempts: int,
+    allow_empty: bool,
+    new: bool,
+    detach: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Run a prompt over every row of INPUT and write one answer per row, in order, at batch price.
+
+    INPUT is CSV, TSV, JSONL, Parquet, "-" for standard input, or a provider's own batch file, which is run as
+    it is. Ctrl-C detaches and cancels nothing; the same command goes on where it was.
+
+    \b
+    Exit codes: 0 all rows succeeded; 3 some rows failed; 2 the request was wrong; 130 detached.
+    """
+    if prompt is not None and prompt_file is not None:
+        raise click.UsageError("Give --prompt or --prompt-file, not both.")
+    limit = _limit(max_cost)
+    check_form(output, raw=raw)
+    ask = Ask(
+        input=input if input == STDIN else Path(input),
+        model=model,
+        prompt=options.read_text(prompt_file, "The prompt") if prompt_file is not None else prompt,
+        system=system,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        schema=options.read_schema(schema) if schema is not None else None,
+        params=options.parameters(param),
+        endpoint=endpoint,  # type: ignore[arg-type]
+        id_column=id_column,
+        allow_empty=allow_empty,
+        tags=options.pairs(tag, "--tag"),
+        deadline=deadline_at(deadline, datetime.datetime.now(datetime.UTC)),
+        output=output,
+        max_attempts=attempts,
+    )
+    # A process that was started without standard input has none.
+    may_ask = not yes and sys.stdin is not None and sys.stdin.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+    with Service(Home.from_environment()) as service:
+        draft = service.draft(ask)
+        job = None if new else _unfinished(service, draft, may_ask=may_ask, quiet=as_json)
+        if job is None:
+            _agree(draft, limit, may_ask=may_ask, quiet=as_json)
+            job = service.submit(draft)
+        else:
+            draft.discard()
+        return carry(service, job, output=output, raw=raw, as_json=as_json, until_submitted=detach)
+
+
+def _limit(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_usd(text)
+    except ValueError as error:
+        raise click.UsageError(f"--max-cost: {error}.") from None
+
+
+def _unfinished(service: Service, draft: Draft, *, may_ask: bool, quiet: bool) -> Job | None:
+    """The unfinished job that this command would repeat, if the user wants to go on with it."""
+    job = service.unfinished_twin(draft)
+    if job is None:
+        return None
+    if may_ask:
+        since = datetime.datetime.fromtimestamp(job.created_at).strftime("%Y-%m-%d %H:%M")  # noqa: DTZ006
+        again = click.confirm(
+            f"The same job, {job.id}, was started {since} and is unfinished. Go on with it? "
+            "(No starts a new one, and pays again.)",
+            default=True,
+            err=True,
+        )
+        return job if again else None
+    if not quiet:
+        click.echo(f"Going on with the unfinished job {job.id} (--new would start another).", err=True)
+    return job
+
+
+def _agree(draft: Draft, limit: int | None, *, may_ask: bool, quiet: bool) -> None:
+    """Show what it will cost, and stop here unless that is agreed to."""
+    job = draft.job
+    if not quiet:
+        for line in plan_lines(job, len(draft.shards)):
+            click.echo(line, err=True)
+    if limit is not None:
+        most = draft.ceiling.cost
+        if most is None:
+            draft.discard()
+            raise UsageError(
+                f"The price of {job.spec.model} is unknown, so --max-cost cannot be kept. Nothing was sent."
+            )
+        if most > limit:
+            draft.discard()
+            raise UsageError(
+                f"This could cost up to {show_usd(most)}, more than the {show_usd(limit)} of --max-cost. "
+                "Nothing was sent."
+            )
+        return
+    if may_ask and not click.confirm("Send it?", default=True, err=True):
+        draft.discard()
+        raise click.exceptions.Abort

@@ -1,0 +1,162 @@
+"""What the command says about jobs, in words and figures."""
+
+import datetime
+from typing import Any
+
+from halfrate.base.money import show_usd, usd
+from halfrate.core.job import Job
+from halfrate.core.lifecycle import Shard, State
+from halfrate.service.report import Report
+
+
+def plan_lines(job: Job, batches: int) -> list[str]:
+    """What is about to be sent, and what it should cost."""
+    plan = job.forecast
+    model = f"{job.spec.provider}/{job.spec.model or '*'}"
+    tokens = f"about {plan.input_tokens:,} tokens in and {plan.output_tokens:,} out"
+    prices = f"{show_usd(plan.cost)} in batch, {show_usd(plan.realtime_cost)} in real time"
+    lines = [
+        f"{job.rows:,} rows of {job.input_name} for {model}, in {batches} batch{'es' if batches != 1 else ''}",
+        f"{tokens}: {prices}",
+    ]
+    if plan.cost is None:
+        lines.append("The price of this model is not in the price book: what it will cost is unknown.")
+    if job.deadline is not None:
+        lines.append(f"wanted by {clock(job.deadline)}")
+    return lines
+
+
+def clock(at: float) -> str:
+    """A time of day here, with its date where that is not today."""
+    moment = datetime.datetime.fromtimestamp(at).astimezone()
+    today = datetime.datetime.now().astimezone().date()
+    return moment.strftime("%H:%M" if moment.date() == today else "%Y-%m-%d %H:%M")
+
+
+def span(seconds: float) -> str:
+    """A length of time, as in `3 s`, `4 min`, `2 h 10 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def summary_lines(report: Report, path: str | None, wall: float | None = None) -> list[str]:
+    """How a job ended."""
+    job = report.job
+    took = f" in {span(wall)}" if wall is not None else ""
+    lines = [f"{report.succeeded:,} of {job.rows:,} rows answered{took}."]
+    parts = [
+        f"{count:,} {name}"
+        for name, count in (
+            ("failed", report.failed),
+            ("expired", report.expired),
+            ("cancelled", report.cancelled),
+            ("still to come", report.waiting),
+        )
+        if count
+    ]
+    if parts:
+        lines.append(f"{', '.join(parts)}:" if report.errors else f"{', '.join(parts)}.")
+        lines += [f"  {count:,} x {text}" for text, count in report.errors[:8]]
+        if len(report.errors) > 8:
+            lines.append(f"  and {len(report.errors) - 8} other reasons")
+    for text in report.stopped:
+        lines.append(f"Stopped: {text}")
+    lines.append(money_line(report))
+    odd = [
+        f"{count:,} {name}"
+        for name, count in (
+            ("repeated", report.duplicates),
+            ("with unknown ids", report.unknown_lines),
+            ("unreadable", report.malformed_lines),
+        )
+        if count
+    ]
+    if odd:
+        lines.append(f"Result lines set aside: {', '.join(odd)}.")
+    if path is not None:
+        lines.append(f"Written to {path}")
+    return lines
+
+
+def money_line(report: Report) -> str:
+    """Paid, the realtime price, and the difference."""
+    if report.cost is None:
+        usage = report.usage
+        return (
+            f"Paid: unknown ({usage.total_input:,} tokens in, {usage.output:,} out; the price of this model is "
+            "not in the price book)."
+        )
+    line = f"Paid {show_usd(report.cost)}"
+    if report.saved is not None and report.realtime_cost:
+        share = report.saved / report.realtime_cost
+        line += (
+            f"; in real time it would have been {show_usd(report.realtime_cost)}: "
+            f"saved {show_usd(report.saved)} ({share:.0%})"
+        )
+    if report.waste:
+        line += f". Of that {show_usd(report.waste)} bought nothing"
+    return line + "."
+
+
+def next_steps(report: Report) -> list[str]:
+    """Commands worth trying now."""
+    job = report.job.id
+    if report.waiting:
+        return [f"halfrate attach {job}"]
+    steps: list[str] = []
+    if report.unsuccessful:
+        steps.append(f"halfrate retry {job}     sends the {report.unsuccessful:,} other rows again")
+    return steps
+
+
+def report_object(report: Report, path: str | None) -> dict[str, Any]:
+    """The object that --json prints. Money in USD as exact decimal text, null where unknown."""
+    return {
+        "job": report.job.id,
+        "state": report.job.state,
+        "rows": report.job.rows,
+        "succeeded": report.succeeded,
+        "failed": report.failed,
+        "expired": report.expired,
+        "cancelled": report.cancelled,
+        "waiting": report.waiting,
+        "errors": [{"error": text, "rows": count} for text, count in report.errors],
+        "stopped": list(report.stopped),
+        "result_lines_set_aside": {
+            "repeated": report.duplicates,
+            "unknown_ids": report.unknown_lines,
+            "unreadable": report.malformed_lines,
+        },
+        "input_tokens": report.usage.total_input,
+        "cached_tokens": report.usage.cached,
+        "output_tokens": report.usage.output,
+        "cost_usd": money(report.cost),
+        "realtime_cost_usd": money(report.realtime_cost),
+        "saved_usd": money(report.saved),
+        "waste_usd": money(report.waste),
+        "tags": report.job.tags,
+        "output": path,
+    }
+
+
+def money(pico: int | None) -> str | None:
+    return None if pico is None else usd(pico)
+
+
+def shard_line(shard: Shard) -> str:
+    """One line for a step that somebody reading a log wants to know of."""
+    name = f"batch {shard.number + 1}"
+    if shard.attempt > 1:
+        name += f", attempt {shard.attempt}"
+    if shard.state is State.DONE:
+        ended = f" ({shard.status})" if shard.status else ""
+        return f"{name}: done{ended}, {shard.counts.succeeded:,} of {shard.rows:,} rows answered"
+    counted = f"{shard.rows_finished:,} of {shard.rows_left:,} rows" if shard.rows_finished else ""
+    words = [shard.status or shard.state.value, counted]
+    if shard.trouble is not None:
+        words.append(shard.trouble.message)
+    return f"{name}: {'; '.join(word for word in words if word)}"

@@ -53,10 +53,11 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 def test_killed_at_any_instant_nothing_is_lost_or_paid_twice(tmp_path: Path, provider: str) -> None:
     table = tmp_path / "rows.jsonl"
     table.write_text("".join(json.dumps({"n": n}) + "\n" for n in range(ROWS)))
-    pace = Pace(validate=0.05, queue=0.05, per_1000_rows=2.0, finalize=0.05)
+    pace = Pace(validate=0.05, queue=0.05, per_1000_rows=4.0, finalize=0.05)
     undisturbed: list[dict[str, Any]] | None = None
     dice = random.Random(7)
     killed = 0
+    duration = 0.0
     for number in range(ROUNDS + 1):
         with Emulator(seed=3, pace=pace) as emulator, emulator.running() as url:
             env = environment(emulator, url, tmp_path / f"home-{number}")
@@ -75,11 +76,13 @@ def test_killed_at_any_instant_nothing_is_lost_or_paid_twice(tmp_path: Path, pro
             )
             if undisturbed is not None:
                 process = subprocess.Popen(run, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                time.sleep(dice.uniform(0.1, 1.6))
+                time.sleep(dice.uniform(0.05, 0.95) * duration)
                 process.send_signal(signal.SIGKILL)
                 killed += process.wait() == -signal.SIGKILL
             # The same command line: it goes on with what is unfinished, or starts where nothing was sent.
+            started = time.monotonic()
             done = subprocess.run(run, env=env, capture_output=True, text=True, timeout=60, check=False)
+            duration = duration or time.monotonic() - started
             assert done.returncode == 0, done.stderr
             meter = emulator.meter.snapshot(ids=True)
         report = json.loads(done.stdout)

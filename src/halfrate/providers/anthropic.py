@@ -6,7 +6,7 @@ Facts are from Anthropic's guide to batch processing and its API reference as of
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -108,14 +108,14 @@ class Anthropic:
             if refusal.status >= 500 or refusal.status == 408:
                 raise OutcomeUnknown(f"{refusal}. The batch may have been accepted all the same") from refusal
             raise
-        return _view(_decode(reply, _Batch))
+        return _view(self._http.decode(reply, _Batch))
 
     async def find(self, intent: Intent, now: float) -> Lookup:
         oldest = (intent.made_at or now) - _SKEW
         candidates: list[_Batch] = []
         after = ""
         while True:
-            page = _decode(await self._http.ask("GET", f"{_PATH}?limit=100{after}"), _Page)
+            page = self._http.decode(await self._http.ask("GET", f"{_PATH}?limit=100{after}"), _Page)
             for batch in page.data:
                 counts = batch.request_counts or _Counts()
                 rows = counts.processing + counts.ended
@@ -156,7 +156,9 @@ class Anthropic:
         )
 
     async def poll(self, batch_id: str) -> BatchView:
-        return _view(_decode(await self._http.ask("GET", f"{_PATH}/{quote(batch_id, safe='')}"), _Batch))
+        return _view(
+            self._http.decode(await self._http.ask("GET", f"{_PATH}/{quote(batch_id, safe='')}"), _Batch)
+        )
 
     async def fetch(self, view: BatchView, targets: Callable[[int], Path]) -> list[Path]:
         path = targets(0)
@@ -165,33 +167,14 @@ class Anthropic:
         return [path]
 
     async def cancel(self, batch_id: str) -> None:
-        try:
-            await self._http.ask("POST", f"{_PATH}/{quote(batch_id, safe='')}/cancel")
-        except Refused as refusal:
-            if refusal.credentials or (refusal.passing and refusal.status != 409):
-                raise
-            # Ended already: the next poll will say so.
+        await self._http.ask_to_end(f"{_PATH}/{quote(batch_id, safe='')}/cancel")
 
     async def clean_up(self, leftovers: tuple[str, ...]) -> None:
         for batch_id in leftovers:
-            try:
-                await self._http.ask("DELETE", f"{_PATH}/{quote(batch_id, safe='')}")
-            except Refused as refusal:
-                if refusal.status != 404:
-                    raise
+            await self._http.delete(f"{_PATH}/{quote(batch_id, safe='')}")
 
     async def close(self) -> None:
         await self._http.close()
-
-
-_T = TypeVar("_T")
-
-
-def _decode(raw: bytes, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise OutcomeUnknown(f"Anthropic sent a reply that cannot be read ({error})") from error
 
 
 def _view(batch: _Batch) -> BatchView:

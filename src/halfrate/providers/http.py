@@ -129,6 +129,29 @@ class Http:
         """A request that is safe to repeat."""
         return await self._repeat(lambda: self._call(method, path, body, timeout, _whole))
 
+    def decode(self, raw: bytes, kind: type[_R]) -> _R:
+        """A reply, understood. One that cannot be read leaves open what it meant: OutcomeUnknown."""
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise OutcomeUnknown(f"{self._title} sent a reply that cannot be read ({error})") from error
+
+    async def ask_to_end(self, path: str) -> None:
+        """Ask for the cancel of something. That it has ended already is no error: the next look will say so."""
+        try:
+            await self.ask("POST", path)
+        except Refused as refusal:
+            if refusal.credentials or (refusal.passing and refusal.status != 409):
+                raise
+
+    async def delete(self, path: str) -> None:
+        """Delete something. That it is gone already is no error."""
+        try:
+            await self.ask("DELETE", path)
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+
     async def head(self, path: str, lines: int) -> list[bytes]:
         """The first lines of a body, at most so many; the rest is not fetched."""
 

@@ -5,7 +5,7 @@ Facts are from OpenAI's batch guide and API reference as of 2026-09, and from ho
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -120,7 +120,7 @@ class OpenAI:
         )
         # A repeated upload leaves at worst a second file behind, which costs storage and no tokens.
         reply = await self._http.ask("POST", "/files", body=form, timeout=3600.0)
-        return _decode(reply, _File).id
+        return self._http.decode(reply, _File).id
 
     async def create(self, intent: Intent) -> BatchView:
         request = {
@@ -142,7 +142,7 @@ class OpenAI:
             if refusal.status >= 500 or refusal.status == 408:
                 raise OutcomeUnknown(f"{refusal}. The batch may have been accepted all the same") from refusal
             raise
-        return _view(_decode(reply, _Batch))
+        return _view(self._http.decode(reply, _Batch))
 
     async def find(self, intent: Intent, now: float) -> Lookup:
         # The listing has no filter; it runs from the newest batch back, 100 a page.
@@ -151,7 +151,7 @@ class OpenAI:
         after = ""
         while True:
             query = f"/batches?limit=100{after}"
-            page = _decode(await self._http.ask("GET", query), _Page)
+            page = self._http.decode(await self._http.ask("GET", query), _Page)
             for batch in page.data:
                 ours = (batch.metadata or {}).get("halfrate") == intent.tag
                 same_file = intent.file_id is not None and batch.input_file_id == intent.file_id
@@ -166,7 +166,9 @@ class OpenAI:
         return Lookup(tuple(batch.id for batch in found))
 
     async def poll(self, batch_id: str) -> BatchView:
-        return _view(_decode(await self._http.ask("GET", f"/batches/{quote(batch_id, safe='')}"), _Batch))
+        return _view(
+            self._http.decode(await self._http.ask("GET", f"/batches/{quote(batch_id, safe='')}"), _Batch)
+        )
 
     async def fetch(self, view: BatchView, targets: Callable[[int], Path]) -> list[Path]:
         paths: list[Path] = []
@@ -177,36 +179,14 @@ class OpenAI:
         return paths
 
     async def cancel(self, batch_id: str) -> None:
-        try:
-            await self._http.ask("POST", f"/batches/{quote(batch_id, safe='')}/cancel")
-        except Refused as refusal:
-            if refusal.passing and refusal.status != 409:
-                raise
-            if refusal.credentials:
-                raise
-            # Ended already: the next poll will say so.
+        await self._http.ask_to_end(f"/batches/{quote(batch_id, safe='')}/cancel")
 
     async def clean_up(self, leftovers: tuple[str, ...]) -> None:
         for file_id in leftovers:
-            try:
-                await self._http.ask("DELETE", f"/files/{quote(file_id, safe='')}")
-            except Refused as refusal:
-                if refusal.status != 404:
-                    raise
+            await self._http.delete(f"/files/{quote(file_id, safe='')}")
 
     async def close(self) -> None:
         await self._http.close()
-
-
-_T = TypeVar("_T")
-
-
-def _decode(raw: bytes, kind: type[_T]) -> _T:
-    """A reply, understood. One that cannot be read leaves open what it meant."""
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise OutcomeUnknown(f"OpenAI sent a reply that cannot be read ({error})") from error
 
 
 def _view(batch: _Batch) -> BatchView:

@@ -41,15 +41,12 @@ class Loop:
         try:
             while not self._stopped.is_set() and not enough():
                 free = _SLOTS - len(running)
-                if free:
-                    now = self._clock.now()
-                    claimed = await asyncio.to_thread(
-                        self._store.claim, self._owner.name, now, span, job_id=job_id, limit=free
-                    )
-                    running |= {asyncio.create_task(self._worker.advance(shard)) for shard in claimed}
-                    if len(claimed) == free:
-                        await self._wait(running, None)
-                        continue
+                claimed = await self._claim(span, job_id, free) if free else []
+                running |= {asyncio.create_task(self._worker.advance(shard)) for shard in claimed}
+                if len(claimed) == free:
+                    # No hand is free: what else is due has to wait for one, and asking for it would be idle work.
+                    await self._wait(running, None)
+                    continue
                 due = await asyncio.to_thread(self._store.next_due, job_id)
                 if due is None and not running:
                     return
@@ -58,6 +55,12 @@ class Loop:
         finally:
             if running:
                 await asyncio.gather(*running)
+
+    async def _claim(self, span: float, job_id: str | None, limit: int) -> list[Shard]:
+        now = self._clock.now()
+        return await asyncio.to_thread(
+            self._store.claim, self._owner.name, now, span, job_id=job_id, limit=limit
+        )
 
     async def _wait(self, running: set[asyncio.Task[None]], nap: float | None) -> None:
         """Until a step is done, the nap is over, or somebody stops the loop; raises what a step raised."""

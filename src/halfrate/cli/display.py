@@ -13,7 +13,7 @@ from halfrate.core.lifecycle import Shard, State
 from halfrate.service.jobs import Service
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
 
 _ROWS_SHOWN = 12
 
@@ -130,17 +130,24 @@ class _Live:
             f"   {self._time(done, total)}",
         )
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name, justify in (("batch", "right"), ("state", "left"), ("rows", "right"), ("", "left")):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column("batch", justify="right")
+        table.add_column("state")
+        table.add_column("rows", justify="right")
+        table.add_column("")
         shown = sorted(shards, key=lambda s: (s.state is State.DONE, s.number))[:_ROWS_SHOWN]
         for shard in sorted(shown, key=lambda s: s.number):
             table.add_row(*_row(shard))
-        parts: list[object] = [head, ProgressBar(total=total, completed=done, width=60), Text(""), table]
+        parts: list[RenderableType] = [
+            head,
+            ProgressBar(total=total, completed=done, width=60),
+            Text(""),
+            table,
+        ]
         if len(shards) > len(shown):
             parts.append(Text(f"and {len(shards) - len(shown)} more batches", style="dim"))
         note = "Leaving after the steps under way ..." if self._leaving else "Ctrl-C leaves it running"
         parts.append(Text(note, style="dim"))
-        return Group(*parts)  # type: ignore[arg-type]
+        return Group(*parts)
 
     def _time(self, done: int, total: int) -> str:
         passed = time.monotonic() - self._started

@@ -8,6 +8,7 @@ import click
 
 from halfrate.base.errors import UsageError
 from halfrate.base.money import parse_usd, show_usd
+from halfrate.base.types import Endpoint
 from halfrate.cli import options
 from halfrate.cli.follow import carry, check_form
 from halfrate.cli.text import plan_lines
@@ -51,7 +52,7 @@ def run(
     temperature: float | None,
     schema: Path | None,
     param: tuple[str, ...],
-    endpoint: str | None,
+    endpoint: Endpoint | None,
     id_column: str | None,
     tag: tuple[str, ...],
     deadline: str | None,
@@ -86,7 +87,7 @@ def run(
         temperature=temperature,
         schema=options.read_schema(schema) if schema is not None else None,
         params=options.parameters(param),
-        endpoint=endpoint,  # type: ignore[arg-type]
+        endpoint=endpoint,
         id_column=id_column,
         allow_empty=allow_empty,
         tags=options.pairs(tag, "--tag"),

@@ -145,7 +145,8 @@ class Anthropic:
                 if not ids or any(name.startswith(intent.row_prefix) for name in ids):
                     ours.append(batch.id)
         if ours or not open_ones:
-            # Twins that are still open are told from strangers when they end: they are looked at again then.
+            # Open batches of that size are left alone: nothing is sent again while one exists, so that only
+            # something between us and the provider could have made a second one of the same call.
             return Lookup(tuple(ours))
         if len(open_ones) == 1:
             # Adopted on trust; should the ids in its results be somebody else's, it is let go unharmed.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfrate.base.results import Collection, Kind, LineReader, PlainRow, ResultRow, Tokens, UnreadableLine
+from halfrate.base.results import Collection, Kind, LineReader, PlainRows, ResultRow, Tokens, UnreadableLine
 from halfrate.base.types import Price, Rates, Step
 from halfrate.core.pricing import JobPricing, cost
 from halfrate.rows.collect import Check, Collector, InvalidAnswer, RecordFormat
@@ -57,24 +57,27 @@ def collect(
             raise UnreadableLine
         return known[line]
 
-    def plain(lines: Sequence[bytes]) -> list[PlainRow | None]:
+    def plain(lines: Sequence[bytes]) -> PlainRows:
         """As adapters do it: answered rows of the usual shape all at once, the others left to `read`."""
-        found: list[PlainRow | None] = []
-        for line in lines:
-            row = known[line]
-            usual = row.kind == Kind.SUCCEEDED and row.tokens is not None and not row.tokens[3]
-            if not usual or row.tokens is None:
-                found.append(None)
-                continue
-            fresh, cached, written, _, made, reasoning = row.tokens
-            answer = msgspec.Raw(bytes(row.answer))
-            found.append((row.row, answer, fresh, cached, written, made, reasoning, row.model, row.finish))
-        return found
+        usual = [line for line in lines if known[line].kind == Kind.SUCCEEDED and known[line].row % 5]
+        found = [known[line] for line in usual]
+        return PlainRows(
+            [row.row for row in found],
+            [msgspec.Raw(bytes(row.answer)) for row in found],
+            [msgspec.json.encode(row.tokens) for row in found],
+            [row.model for row in found],
+            [row.finish for row in found],
+            usual,
+            [line for line in lines if line not in usual],
+        )
+
+    def tokens(usage: bytes) -> Tokens | None:
+        return msgspec.json.decode(usage, type=Tokens | None)
 
     (folder / "lines").write_bytes(b"".join(known))
     with OutcomeWriter(folder / "outcomes", len(rows)) as writer:
         collector = Collector(
-            writer, LineReader(read, plain), prices, RecordFormat({}), first_row=0, check=check
+            writer, LineReader(read, plain, tokens), prices, RecordFormat({}), first_row=0, check=check
         )
         collector.read(folder / "lines")
         collection = collector.finish()

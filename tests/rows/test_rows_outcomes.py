@@ -79,32 +79,44 @@ def test_nothing_is_left_of_a_file_that_was_not_committed(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
-def test_a_place_holds_offset_length_and_kind(tmp_path: Path) -> None:
-    a, b = answered("a"), refused("400: no")
-    with OutcomeWriter(tmp_path / "0", 3) as writer:
-        writer.add(2, Kind.SUCCEEDED, a)
-        writer.add(0, Kind.FAILED, b)
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_place_holds_offset_length_and_kind(tmp_path: Path, *, at_once: bool) -> None:
+    a, b, c = answered("a"), answered("bb"), refused("400: no")
+    with OutcomeWriter(tmp_path / "0", 4) as writer:
+        if at_once:
+            writer.add_all([3, 1], Kind.SUCCEEDED, [a, b])
+        else:
+            writer.add(3, Kind.SUCCEEDED, a)
+            writer.add(1, Kind.SUCCEEDED, b)
+        writer.flush()
+        writer.add(0, Kind.FAILED, c)
         assert list(writer.index) == [
-            len(a) << PLACE | len(b) << KIND | Kind.FAILED,
+            len(a + b) << PLACE | len(c) << KIND | Kind.FAILED,
+            len(a) << PLACE | len(b) << KIND | Kind.SUCCEEDED,
             0,
             len(a) << KIND | Kind.SUCCEEDED,
         ]
-        assert [writer.kind(slot) for slot in range(3)] == [Kind.FAILED, Kind.UNKNOWN, Kind.SUCCEEDED]
-        assert writer.position == len(a) + len(b)
-        assert writer.waiting == [a, b]
-        writer.flush()
-        assert writer.waiting == []
+        kinds = [writer.kind(slot) for slot in range(4)]
+        assert kinds == [Kind.FAILED, Kind.SUCCEEDED, Kind.UNKNOWN, Kind.SUCCEEDED]
         writer.commit()
-    assert (tmp_path / "0").read_bytes().startswith(a + b)
+    assert (tmp_path / "0").read_bytes().startswith(a + b + c)
 
 
-def test_a_record_too_long_for_its_place_ends_at_its_newline(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_record_too_long_for_its_place_ends_at_its_newline(tmp_path: Path, *, at_once: bool) -> None:
     edge = answered("")
     edge = answered("x" * (LONGEST - len(edge)))
     assert len(edge) == LONGEST
     long = answered("y" * (LONGEST + 1))
     records = [answered("a"), long, edge, answered("b")]
-    path = outcome_file(tmp_path / "0", records)
+    path = tmp_path / "0"
+    with OutcomeWriter(path, 4) as writer:
+        if at_once:
+            writer.add_all([1, 3, 0, 2], Kind.SUCCEEDED, [records[slot] for slot in (1, 3, 0, 2)])
+        else:
+            for slot in (1, 3, 0, 2):
+                writer.add(slot, Kind.SUCCEEDED, records[slot])
+        writer.commit()
     with OutcomeFile(path) as file:
         assert [value >> KIND & LONGEST for value in file.index] == [
             len(records[0]), 0, LONGEST, len(records[3]),

@@ -53,45 +53,13 @@ class JobPricing:
             name = self._names[model] = _longest_prefix(model, self._prices.batch)
         return name
 
-    def batch(self, model: str) -> "Tariff":
-        """What requests billed as `model` cost in a batch."""
-        return Tariff(self._prices.batch.get(model))
+    def batch(self, model: str, tokens: Tokens) -> int | None:
+        """Picodollars of one request in a batch, billed as `model`; None where a price is unknown."""
+        return cost(tokens, self._prices.batch.get(model))
 
-    def standard(self, model: str) -> "Tariff":
-        """What the same requests would have cost in real time."""
-        return Tariff(self._prices.standard.get(model))
-
-
-class Tariff:
-    """One price, made ready for many requests.
-
-    `linear`: what many requests cost is what their tokens added up cost (no step, no unknown rate). `unit`: every
-    cost is a multiple of it, a power of ten. `rate_in`, `rate_out`: picodollars of an uncached input and of an
-    output token, for `linear` tariffs.
-    """
-
-    def __init__(self, price: Price | None) -> None:
-        self._price = price
-        base = price.rates if price is not None else Rates()
-        steps = price.steps if price is not None else ()
-        rates = _rates(base) + [rate for step in steps for rate in _rates(step.rates)]
-        known = [rate for rate in rates if rate is not None]
-        self.linear = not steps and base.input is not None and base.output is not None
-        self.unit = 1
-        while self.unit < 10**12 and known and all(rate % (self.unit * 10) == 0 for rate in known):
-            self.unit *= 10
-        self.rate_in = base.input or 0
-        self.rate_out = base.output or 0
-
-    def cost(self, tokens: Tokens) -> int | None:
-        """Picodollars of one request, None where a kind of token that it used has no known price."""
-        if self.linear and not (tokens[1] or tokens[2] or tokens[3]):
-            return tokens[0] * self.rate_in + tokens[4] * self.rate_out
-        return cost(tokens, self._price)
-
-
-def _rates(rates: Rates) -> list[int | None]:
-    return [rates.input, rates.cached, rates.write_5m, rates.write_1h, rates.output]
+    def standard(self, model: str, tokens: Tokens) -> int | None:
+        """What the same request would have cost in real time."""
+        return cost(tokens, self._prices.standard.get(model))
 
 
 def _longest_prefix(model: str, known: Mapping[str, object]) -> str:

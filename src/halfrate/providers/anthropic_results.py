@@ -1,12 +1,13 @@
 """Result lines of Anthropic's message batches: every request has exactly one once the batch has ended."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, PlainRow, ResultRow, Tokens, UnreadableLine
+from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, ResultRow, Tokens
 from halfrate.providers.bodies import joined_texts
+from halfrate.providers.plain import Columns, plain_reader, row_number
 
 _PASSING: Final = frozenset(
     {"rate_limit_error", "timeout_error", "api_error", "overloaded_error", "conflict_error"}
@@ -61,15 +62,8 @@ class _Line(msgspec.Struct, gc=False):
     result: _Result
 
 
-class _TextUsage(msgspec.Struct, gc=False):
-    input_tokens: int
-    output_tokens: int
-    cache_creation_input_tokens: int = 0
-    cache_read_input_tokens: int = 0
-
-
 class _TextBlock(msgspec.Struct, gc=False):
-    type: str
+    type: Literal["text"]
     text: msgspec.Raw
 
 
@@ -77,7 +71,7 @@ class _TextMessage(msgspec.Struct, gc=False):
     content: tuple[_TextBlock]
     model: str
     stop_reason: str
-    usage: _TextUsage
+    usage: msgspec.Raw
 
 
 class _TextResult(msgspec.Struct, gc=False):
@@ -97,6 +91,7 @@ class _Named(msgspec.Struct, gc=False):
 
 
 _decode_answered = msgspec.json.Decoder(_Answered).decode
+_decode_usage = msgspec.json.Decoder(_Usage | None).decode
 _decode = msgspec.json.Decoder(_Line).decode
 _decode_loosely = msgspec.json.Decoder(_Named).decode
 
@@ -111,42 +106,19 @@ def id_of(line: bytes) -> str | None:
 
 def line_reader(row_prefix: str) -> LineReader:
     """A reader of one batch's result lines."""
-    return LineReader(_general_reader(row_prefix), _plain_reader(row_prefix))
+    plain = plain_reader(_decode_answered, _columns, row_prefix)
+    return LineReader(_general_reader(row_prefix), plain, _tokens_in)
 
 
-def _plain_reader(row_prefix: str) -> Callable[[Sequence[bytes]], list[PlainRow | None]]:
-    """For answers of one text: nearly every line of a batch is one. This loop runs once for every row of a job."""
-    length = len(row_prefix)
-    decode = _decode_answered
-
-    def read(lines: Sequence[bytes]) -> list[PlainRow | None]:
-        rows: list[PlainRow | None] = []
-        add = rows.append
-        for line in lines:
-            try:
-                answered = decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                add(None)
-                continue
-            name = answered.custom_id
-            message = answered.result.message
-            block = message.content[0]
-            usage = message.usage
-            digits = name[length:]
-            if (
-                block.type != "text"
-                or usage.cache_creation_input_tokens
-                or name[:length] != row_prefix
-                or not (digits.isascii() and digits.isdigit())
-            ):
-                add(None)
-                continue
-            cached, made = usage.cache_read_input_tokens, usage.output_tokens
-            finish = message.stop_reason
-            add((int(digits), block.text, usage.input_tokens, cached, 0, made, 0, message.model, finish))
-        return rows
-
-    return read
+def _columns(answered: list[_Answered]) -> Columns:
+    messages = [line.result.message for line in answered]
+    return Columns(
+        [line.custom_id for line in answered],
+        [message.content[0].text for message in messages],
+        [message.usage for message in messages],
+        [message.model for message in messages],
+        [message.stop_reason for message in messages],
+    )
 
 
 def _general_reader(row_prefix: str) -> Callable[[bytes], ResultRow]:
@@ -155,27 +127,20 @@ def _general_reader(row_prefix: str) -> Callable[[bytes], ResultRow]:
             parsed = _decode(line)
         except msgspec.ValidationError:
             named = _decode_loosely(line)
-            row = _row(named.custom_id, row_prefix)
+            row = row_number(named.custom_id, row_prefix)
             if (
                 isinstance(named.result, dict)
                 and cast("dict[str, Any]", named.result).get("type") == "succeeded"
             ):
                 return ResultRow(row, Kind.FAILED, error=MAY_BE_PAID)
             return ResultRow(row, Kind.FAILED_PASSING, error="the result has a form that is not understood")
-        row = _row(parsed.custom_id, row_prefix)
+        row = row_number(parsed.custom_id, row_prefix)
         result = parsed.result
         if result.type == "succeeded" and result.message is not None:
             return _succeeded(row, result.message)
         return _failed(row, result)
 
     return read
-
-
-def _row(name: str, row_prefix: str) -> int:
-    digits = name.removeprefix(row_prefix)
-    if not name.startswith(row_prefix) or not (digits.isascii() and digits.isdigit()):
-        raise UnreadableLine(name)
-    return int(digits)
 
 
 def _succeeded(row: int, message: _Message) -> ResultRow:
@@ -204,6 +169,11 @@ def _tokens(usage: _Usage) -> Tokens:
         usage.output_tokens,
         0,
     )
+
+
+def _tokens_in(usage: bytes) -> Tokens | None:
+    found = _decode_usage(usage)
+    return _tokens(found) if found is not None else None
 
 
 def _failed(row: int, result: _Result) -> ResultRow:

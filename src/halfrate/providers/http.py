@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from halfrate.base.errors import UNREACHABLE, OutcomeUnknown, Refused, SettingsError, StorageError
+from halfrate.base.pages import STRIDE, let_go
 from halfrate.base.version import VERSION
 
 _R = TypeVar("_R")
@@ -55,8 +56,14 @@ class Upload(msgspec.Struct, frozen=True):
         if self.head:
             yield self.head
         with self.path.open("rb", buffering=0) as file:
+            at = kept = 0
             while data := file.read(_CHUNK):
                 yield data
+                at += len(data)
+                if at - kept >= STRIDE:
+                    let_go(file.fileno(), kept, at - kept)
+                    kept = at
+            let_go(file.fileno())
         if self.tail:
             yield self.tail
 

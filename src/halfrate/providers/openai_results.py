@@ -4,14 +4,15 @@ A line is judged by itself, whichever file it stands in: `error` may be null bes
 be 0 with an empty body, and successful rows have been seen in error files.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 import msgspec
 
-from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, PlainRow, ResultRow, Tokens, UnreadableLine
+from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, ResultRow, Tokens
 from halfrate.base.types import Endpoint
 from halfrate.providers.bodies import joined_texts
+from halfrate.providers.plain import Columns, plain_reader, row_number
 
 _PASSING: Final = frozenset({0, 408, 409, 425, 429})
 _EXPIRED: Final = frozenset({"batch_expired"})
@@ -102,22 +103,6 @@ class _Line(msgspec.Struct, gc=False):
     error: _Fault | None = None
 
 
-class _ReadDetails(msgspec.Struct, gc=False):
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-
-
-class _MadeDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int = 0
-
-
-class _ChatUsage(msgspec.Struct, gc=False):
-    prompt_tokens: int
-    completion_tokens: int
-    prompt_tokens_details: _ReadDetails
-    completion_tokens_details: _MadeDetails
-
-
 class _ChatMessage(msgspec.Struct, gc=False):
     content: msgspec.Raw
 
@@ -130,11 +115,11 @@ class _ChatChoice(msgspec.Struct, gc=False):
 class _ChatBody(msgspec.Struct, gc=False):
     model: str
     choices: tuple[_ChatChoice]
-    usage: _ChatUsage
+    usage: msgspec.Raw
 
 
 class _ChatResponse(msgspec.Struct, gc=False):
-    status_code: int
+    status_code: Literal[200]
     body: _ChatBody
 
 
@@ -157,6 +142,7 @@ class _LooseLine(msgspec.Struct, gc=False):
 
 
 _decode_answered = msgspec.json.Decoder(_Answered).decode
+_decode_usage = msgspec.json.Decoder(_Usage | None).decode
 _decode = msgspec.json.Decoder(_Line).decode
 _decode_loosely = msgspec.json.Decoder(_LooseLine).decode
 
@@ -164,66 +150,32 @@ _decode_loosely = msgspec.json.Decoder(_LooseLine).decode
 def line_reader(endpoint: Endpoint, row_prefix: str) -> LineReader:
     """A reader of one batch's result lines: both files, any order, any mixture."""
     general = _general_reader(endpoint, row_prefix)
-    return LineReader(general, _plain_reader(row_prefix) if endpoint == "chat" else None)
+    if endpoint != "chat":
+        return LineReader(general)
+    return LineReader(general, plain_reader(_decode_answered, _columns, row_prefix), _tokens_in)
 
 
-def _plain_reader(row_prefix: str) -> Callable[[Sequence[bytes]], list[PlainRow | None]]:
-    """For answered chats: nearly every line of a batch is one. This loop runs once for every row of a job."""
-    length = len(row_prefix)
-    decode = _decode_answered
-
-    def read(lines: Sequence[bytes]) -> list[PlainRow | None]:
-        rows: list[PlainRow | None] = []
-        add = rows.append
-        for line in lines:
-            try:
-                answered = decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                add(None)
-                continue
-            name = answered.custom_id
-            response = answered.response
-            body = response.body
-            usage = body.usage
-            read_details = usage.prompt_tokens_details
-            cached = read_details.cached_tokens
-            written = read_details.cache_write_tokens
-            fresh = usage.prompt_tokens - cached - written
-            choice = body.choices[0]
-            content = choice.message.content
-            digits = name[length:]
-            if (
-                response.status_code != 200
-                or name[:length] != row_prefix
-                or not (digits.isascii() and digits.isdigit())
-                or len(content) == 4  # null: a refusal, or a call of a tool
-                or fresh < 0
-            ):
-                add(None)
-                continue
-            reasoning = usage.completion_tokens_details.reasoning_tokens
-            finish = choice.finish_reason
-            made = usage.completion_tokens
-            add((int(digits), content, fresh, cached, written, made, reasoning, body.model, finish))
-        return rows
-
-    return read
+def _columns(answered: list[_Answered]) -> Columns:
+    bodies = [line.response.body for line in answered]
+    choices = [body.choices[0] for body in bodies]
+    return Columns(
+        [line.custom_id for line in answered],
+        [choice.message.content for choice in choices],
+        [body.usage for body in bodies],
+        [body.model for body in bodies],
+        [choice.finish_reason for choice in choices],
+    )
 
 
 def _general_reader(endpoint: Endpoint, row_prefix: str) -> Callable[[bytes], ResultRow]:
     succeeded = _READERS[endpoint]
-    length = len(row_prefix)
 
     def read(line: bytes) -> ResultRow:
         try:
             result = _decode(line)
         except msgspec.ValidationError:
             return _odd(line, row_prefix)
-        name = result.custom_id
-        digits = name[length:]
-        if not name.startswith(row_prefix) or not (digits.isascii() and digits.isdigit()):
-            raise UnreadableLine(name)
-        row = int(digits)
+        row = row_number(result.custom_id, row_prefix)
         response = result.response
         if response is not None and response.status_code == 200 and response.body is not None:
             body = response.body
@@ -306,6 +258,10 @@ def _tokens(usage: _Usage | None) -> Tokens | None:
     )
 
 
+def _tokens_in(usage: bytes) -> Tokens | None:
+    return _tokens(_decode_usage(usage))
+
+
 def _failed(row: int, line: _Line) -> ResultRow:
     status = line.response.status_code if line.response is not None else 0
     fault = line.error
@@ -327,12 +283,8 @@ def _kind(status: int, code: str) -> Kind:
 def _odd(line: bytes, row_prefix: str) -> ResultRow:
     """A line whose id can be read and whose rest is of no known shape."""
     result = _decode_loosely(line)
-    digits = result.custom_id.removeprefix(row_prefix)
-    if not result.custom_id.startswith(row_prefix) or not (digits.isascii() and digits.isdigit()):
-        raise UnreadableLine(result.custom_id)
+    row = row_number(result.custom_id, row_prefix)
     status = (result.response.status_code if result.response is not None else 0) or 0
     if status == 200:
-        return ResultRow(int(digits), Kind.FAILED, error=MAY_BE_PAID)
-    return ResultRow(
-        int(digits), _kind(status, ""), error=f"{status}: the result has a form that is not understood"
-    )
+        return ResultRow(row, Kind.FAILED, error=MAY_BE_PAID)
+    return ResultRow(row, _kind(status, ""), error=f"{status}: the result has a form that is not understood")

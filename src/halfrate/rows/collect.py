@@ -1,13 +1,16 @@
 """From a provider's result lines to outcomes: each line parsed once, each answer copied still escaped."""
 
+import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
-from halfrate.base.money import PICO, usd
+from halfrate.base.money import usd
+from halfrate.base.pages import let_go
 from halfrate.base.results import (
     FINAL,
     MAY_BE_PAID,
@@ -15,14 +18,14 @@ from halfrate.base.results import (
     Collection,
     Kind,
     LineReader,
-    PlainRow,
+    PlainRows,
     ResultRow,
     Tokens,
     UnreadableLine,
 )
 from halfrate.base.types import Counts, Outcome, Usage
 from halfrate.rows.lines import BLOCK, line_blocks
-from halfrate.rows.outcomes import KIND, LONGEST, PLACE, OutcomeWriter
+from halfrate.rows.outcomes import OutcomeWriter
 
 COLUMNS = (
     "answer",
@@ -47,33 +50,21 @@ Check: TypeAlias = Callable[[bytes], bytes]
 
 _ID: Final = re.compile(rb'"custom_id"\s*:\s*"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]{1,12}"')
 _SUCCEEDED: Final = int(Kind.SUCCEEDED)
+_MANY: Final = 4096
+"""Different usages that are remembered at a time, a few hundred bytes each."""
 _NOT_MENTIONED: Final = "the provider's results do not mention this row"
 
 
-class Tariff(Protocol):
-    """One model's price in one tier. Money in picodollars; None where a price is unknown."""
-
-    linear: bool
-    """Whether what many requests cost is what their tokens added up cost: no step, no unknown rate."""
-    unit: int
-    """Every cost is a multiple of this."""
-    rate_in: int
-    rate_out: int
-    """Picodollars of an uncached input and of an output token. Of use where `linear` only."""
-
-    def cost(self, tokens: Tokens) -> int | None: ...
-
-
 class Pricing(Protocol):
-    """The prices of a job."""
+    """The prices of a job. Picodollars of one request; None where a price is unknown."""
 
     def priced_as(self, model: str) -> str:
         """The model of the price list that a model named in a result is billed as."""
         ...
 
-    def batch(self, model: str) -> Tariff: ...
+    def batch(self, model: str, tokens: Tokens) -> int | None: ...
 
-    def standard(self, model: str) -> Tariff: ...
+    def standard(self, model: str, tokens: Tokens) -> int | None: ...
 
 
 class RecordFormat:
@@ -86,22 +77,20 @@ class RecordFormat:
     def __init__(self, names: dict[str, str]) -> None:
         keys = [msgspec.json.encode(names.get(column, column)) for column in COLUMNS]
         self._shape = b",".join(key.replace(b"%", b"%%") + b":%b" for key in keys) + b"}\n"
-
-    def succeeded(self, model: str, finish: str, decimals: int) -> bytes:
-        """A pattern for records of answered rows: answer, three token counts, and the cost below one dollar as
-        a whole number of its last decimal."""
-        outcome = _quoted(Outcome.SUCCEEDED.value)
-        cost = b"0.%%0%dd" % decimals
-        fixed = [_quoted(text).replace(b"%", b"%%") for text in (model, finish)]
-        return self._shape % (b"%b", outcome, b"null", b"%d", b"%d", b"%d", cost, *fixed)
+        self.answer = keys[0] + b":"
+        """What stands before the answer."""
 
     def answered(
         self, answer: bytes, tokens: Tokens | None, cost: int | None, model: str, finish: str
     ) -> bytes:
         """The record of an answered row. Figures that the provider did not give are null."""
+        return b"%b%b%b%b}\n" % (self.answer, answer, self.middle(tokens, cost, model), _quoted(finish))
+
+    def middle(self, tokens: Tokens | None, cost: int | None, model: str) -> bytes:
+        """What stands between the answer and the finish reason of an answered row."""
         outcome = _quoted(Outcome.SUCCEEDED.value)
-        fixed = (_money(cost), _quoted(model), _quoted(finish))
-        return self._shape % (answer, outcome, b"null", *_figures(tokens), *fixed)
+        values = (b"\0", outcome, b"null", *_figures(tokens), _money(cost), _quoted(model), b"\0")
+        return (self._shape % values).split(b"\0")[1]
 
     def failed(
         self,
@@ -136,47 +125,35 @@ class _Account:
     """What rows billed as one model came to."""
 
     def __init__(self, model: str, pricing: Pricing) -> None:
-        self.tariff = pricing.batch(model)
         self.rows = 0
         self._model = model
-        self._realtime = pricing.standard(model)
+        self._pricing = pricing
         self._tokens = [0] * 6
         self._paid: int | None = 0
         self._standard: int | None = 0
-        self._unknown = False
 
-    def add(self, rows: Sequence[Tokens]) -> None:
-        """Count paid rows."""
-        self.rows += len(rows)
-        for i, column in enumerate(zip(*rows, strict=True)):
-            self._tokens[i] += sum(column)
-        if not self.tariff.linear:
-            self._paid = _sum(self._paid, map(self.tariff.cost, rows))
-        if not self._realtime.linear:
-            self._standard = _sum(self._standard, map(self._realtime.cost, rows))
+    def add(self, tokens: Tokens | None, rows: int = 1) -> None:
+        """Count paid rows that used the same. None: the provider did not say what."""
+        self.rows += rows
+        if tokens is None:
+            self._paid = self._standard = None
+            return
+        self._tokens = [total + rows * count for total, count in zip(self._tokens, tokens, strict=True)]
+        # Row by row: a price may go up in steps, so that the price of a sum is not the sum of the prices.
+        self._paid = _plus(self._paid, self.cost(tokens), rows)
+        self._standard = _plus(self._standard, self._pricing.standard(self._model, tokens), rows)
 
-    def add_unknown(self) -> None:
-        """Count a paid row of which the provider did not say what it used."""
-        self.rows += 1
-        self._unknown = True
+    def cost(self, tokens: Tokens | None) -> int | None:
+        """What a row cost that used so much."""
+        return self._pricing.batch(self._model, tokens) if tokens is not None else None
 
     def billed(self) -> Billed:
-        a, b, c, d, e, f = self._tokens
-        tokens = (a, b, c, d, e, f)
-        paid = self.tariff.cost(tokens) if self.tariff.linear else self._paid
-        standard = self._realtime.cost(tokens) if self._realtime.linear else self._standard
-        if self._unknown:
-            paid = standard = None
-        return Billed(self._model, self.rows, Usage(*tokens), paid, standard)
+        return Billed(self._model, self.rows, Usage(*self._tokens), self._paid, self._standard)
 
 
-def _sum(total: int | None, costs: Iterable[int | None]) -> int | None:
+def _plus(total: int | None, cost: int | None, rows: int) -> int | None:
     """One unknown price makes the whole sum unknown."""
-    for cost in costs:
-        if total is None or cost is None:
-            return None
-        total += cost
-    return total
+    return None if total is None or cost is None else total + cost * rows
 
 
 class _Books:
@@ -194,39 +171,57 @@ class _Books:
         return account
 
     def count(self, result: ResultRow) -> int | None:
-        """Count one paid row by itself; what it cost."""
+        """Count one paid row; what it cost."""
         account = self.account(result.model)
-        if result.tokens is None:
-            account.add_unknown()
-            return None
-        account.add([result.tokens])
-        return account.tariff.cost(result.tokens)
+        account.add(result.tokens)
+        return account.cost(result.tokens)
 
     def totals(self) -> tuple[Billed, ...]:
         return tuple(account.billed() for account in self._accounts.values() if account.rows)
 
 
-class _Run:
-    """Answered rows of one model and finish reason, one after the other: nearly all rows of a batch."""
+class _Figures(dict[bytes, bytes]):
+    """The middles of one model's records by the usage that they tell of, as it stands in a result.
 
-    def __init__(self, model: str, finish: str, account: _Account, form: RecordFormat) -> None:
+    The rows of a job use the same figures again and again: what they mean and cost is worked out once for each,
+    and how often each came is counted.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        tokens: Callable[[bytes], Tokens | None],
+        account: _Account,
+        form: RecordFormat,
+    ) -> None:
+        super().__init__()
         self.model = model
-        self.finish = finish
-        self.account = account
-        self.cost = account.tariff.cost
-        self.unit = account.tariff.unit
-        self.plainly = account.tariff.linear
-        self.rate_in = account.tariff.rate_in
-        self.rate_out = account.tariff.rate_out
-        # As many decimals as any cost at these rates can have: twelve for a picodollar.
-        self.pattern = form.succeeded(model, finish, len(str(PICO // self.unit)) - 1)
-        self.tokens: list[Tokens] = []
+        self.came: Counter[bytes] = Counter()
+        self._tokens = tokens
+        self._account = account
+        self._form = form
+        self._known: dict[bytes, Tokens | None] = {}
 
-    def close(self) -> None:
-        """Hand over to the account what was counted since the last time."""
-        if self.tokens:
-            self.account.add(self.tokens)
-            self.tokens.clear()
+    def __missing__(self, usage: bytes) -> bytes:
+        tokens = self._known[usage] = self._tokens(usage)
+        middle = self[usage] = self._form.middle(tokens, self._account.cost(tokens), self.model)
+        return middle
+
+    def settle(self) -> None:
+        """Hand over to the account what came, and forget it."""
+        for usage, rows in self.came.items():
+            self._account.add(self._known[usage], rows)
+        self.came.clear()
+        self._known.clear()
+        self.clear()
+
+
+class _Ends(dict[str, bytes]):
+    """The ends of records by finish reason; there are few different ones."""
+
+    def __missing__(self, finish: str) -> bytes:
+        self[finish] = end = _quoted(finish) + b"}\n"
+        return end
 
 
 class Collector:
@@ -266,7 +261,8 @@ class Collector:
         self._nameless = 0
         self._errors: dict[str, int] = {}
         self._paid_in_vain: set[int] = set()
-        self._run = _Run("", "", self._books.account(""), form)
+        self._figures: _Figures | None = None
+        self._ends = _Ends()
 
     @property
     def recognised(self) -> int:
@@ -279,6 +275,9 @@ class Collector:
         with path.open("rb", buffering=BLOCK) as file:
             for lines in line_blocks(file):
                 self._block(lines, twin=twin)
+            let_go(file.fileno())
+        if self._figures is not None:
+            self._figures.settle()
 
     def settle(self, slot: int, kind: Kind, error: str) -> None:
         """Say of a row, without a line from the provider, what became of it."""
@@ -326,44 +325,49 @@ class Collector:
     def _block(self, lines: Sequence[bytes], *, twin: bool) -> None:
         plain = self._reader.plain
         if plain is not None and self._check is None:
-            self._plain_rows(plain(lines), lines, twin=twin)
-        else:
-            for line in lines:
-                self._line(line, twin=twin)
-        self._writer.flush()
-        self._run.close()
-
-    def _plain_rows(self, rows: Sequence[PlainRow | None], lines: Sequence[bytes], *, twin: bool) -> None:
-        """Take in answered rows. This loop runs once for every row of a job: what is rare is done elsewhere."""
-        writer, sent, first, count = self._writer, self._sent, self._first, self._rows
-        index, keep = writer.index, writer.waiting.append
-        at = writer.position
-        run = self._run
-        for row, line in zip(rows, lines, strict=True):
-            if row is not None:
-                number, answer, fresh, cached, written, made, reasoning, model, finish = row
-                if model != run.model or finish != run.finish:
-                    run = self._switch(model, finish)
-                slot = number - first
-                if 0 <= slot < count and not index[slot] and (sent is None or slot in sent):
-                    if run.plainly and not (cached or written):
-                        cost = fresh * run.rate_in + made * run.rate_out
-                    else:
-                        cost = run.cost((fresh, cached, written, 0, made, reasoning))
-                    if cost is not None and 0 <= cost < PICO:
-                        read = fresh + cached + written
-                        record = run.pattern % (answer, read, cached, made, cost // run.unit)
-                        length = len(record)
-                        if length <= LONGEST:
-                            index[slot] = at << PLACE | length << KIND | _SUCCEEDED
-                            at += length
-                            keep(record)
-                            run.tokens.append((fresh, cached, written, 0, made, reasoning))
-                            continue
-            writer.position = at
+            rows = plain(lines)
+            lines = rows.rest
+            if rows.numbers and not self._plain_rows(rows):
+                lines = (*rows.lines, *lines)
+        for line in lines:
             self._line(line, twin=twin)
-            at = writer.position
-        writer.position = at
+        self._writer.flush()
+
+    def _plain_rows(self, rows: PlainRows) -> bool:
+        """Take in answered rows all at once, if there is nothing odd about any of them; nearly all rows of a
+        job come this way."""
+        first = self._first
+        slots = [number - first for number in rows.numbers] if first else rows.numbers
+        model = rows.models[0]
+        if (
+            rows.models.count(model) < len(slots)
+            or min(slots) < 0
+            or max(slots) >= self._rows
+            or len(set(slots)) < len(slots)
+            or any(map(self._writer.index.__getitem__, slots))
+            or not (self._sent is None or self._sent.issuperset(slots))
+        ):
+            return False
+        figures = self._figures_of(model)
+        try:
+            middles = list(map(figures.__getitem__, rows.usages))
+        except msgspec.DecodeError:
+            return False
+        heads = itertools.repeat(self._form.answer)
+        ends = map(self._ends.__getitem__, rows.finishes)
+        parts = zip(heads, rows.answers, middles, ends)  # noqa: B905 - for every row of a job
+        self._writer.add_all(slots, _SUCCEEDED, list(map(b"".join, parts)))
+        figures.came.update(rows.usages)
+        return True
+
+    def _figures_of(self, model: str) -> _Figures:
+        figures = self._figures
+        if figures is None or figures.model != model or len(figures) > _MANY:
+            if figures is not None:
+                figures.settle()
+            account = self._books.account(model)
+            figures = self._figures = _Figures(model, self._reader.tokens, account, self._form)
+        return figures
 
     def _line(self, line: bytes, *, twin: bool) -> None:
         """Take in a line of any kind."""
@@ -374,16 +378,14 @@ class Collector:
             if found is None:
                 return
             result = found
+        self._take(result, twin=twin)
+
+    def _take(self, result: ResultRow, *, twin: bool) -> None:
         slot = result.row - self._first
         ours = 0 <= slot < self._rows and (self._sent is None or slot in self._sent)
         if (not ours or self._writer.index[slot]) and not self._takes(slot, result, twin=twin):
             return
         self._record(slot, result)
-
-    def _switch(self, model: str, finish: str) -> _Run:
-        self._run.close()
-        self._run = _Run(model, finish, self._books.account(model), self._form)
-        return self._run
 
     def _record(self, slot: int, result: ResultRow) -> None:
         """Record a row that is not simply answered: failed, to be checked, or without figures."""

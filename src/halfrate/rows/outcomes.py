@@ -12,6 +12,7 @@ file and never changes this one. The newest attempt that knows a row speaks for 
 
 import array
 import contextlib
+import itertools
 import mmap
 import os
 import struct
@@ -39,9 +40,6 @@ class OutcomeWriter:
     """Collects the records of one attempt. Memory: 8 bytes a row of the shard.
 
     Use as a context manager and call `commit`; leaving without it removes the temporary file.
-
-    `index`, `position` and `waiting` are open to the collector's inner loop, which adds a record by itself:
-    `index[slot] = position << PLACE | length << KIND | kind`, then the record to `waiting`.
     """
 
     def __init__(self, path: Path, rows: int) -> None:
@@ -50,8 +48,8 @@ class OutcomeWriter:
         self._temporary = path.with_name(path.name + ".tmp")
         self._file: BinaryIO = self._temporary.open("wb", buffering=0)
         self._size = 0
-        self.position = 0
-        self.waiting: list[bytes] = []
+        self._position = 0
+        self._waiting: list[bytes] = []
         self._committed = False
 
     def __enter__(self) -> Self:
@@ -65,13 +63,27 @@ class OutcomeWriter:
     def add(self, slot: int, kind: int, record: bytes) -> None:
         """Append the record of a row, ending in a newline. `flush` writes what was added."""
         length = len(record)
-        self.index[slot] = self.position << PLACE | (length if length <= LONGEST else 0) << KIND | kind
-        self.position += length
-        self.waiting.append(record)
+        self.index[slot] = self._position << PLACE | (length if length <= LONGEST else 0) << KIND | kind
+        self._position += length
+        self._waiting.append(record)
+
+    def add_all(self, slots: Sequence[int], kind: int, records: list[bytes]) -> None:
+        """The same for many rows of one kind."""
+        lengths = list(map(len, records))
+        if max(lengths, default=0) > LONGEST:
+            for slot, record in zip(slots, records, strict=True):
+                self.add(slot, kind, record)
+            return
+        index = self.index
+        starts = itertools.accumulate(lengths, initial=self._position)
+        for slot, start, length in zip(slots, starts, lengths, strict=False):
+            index[slot] = start << PLACE | length << KIND | kind
+        self._position += sum(lengths)
+        self._waiting += records
 
     def flush(self) -> None:
-        self._put(b"".join(self.waiting))
-        self.waiting.clear()
+        self._put(b"".join(self._waiting))
+        self._waiting.clear()
 
     def kind(self, slot: int) -> int:
         return self.index[slot] & _KIND

@@ -12,6 +12,7 @@ from typing import BinaryIO, TypeAlias, cast
 import msgspec
 
 from halfrate.base.ids import row_prefix, shard_id
+from halfrate.base.pages import let_go
 from halfrate.base.types import Envelope, Framing, Limits
 from halfrate.rows import errors
 from halfrate.rows.lines import BLOCK, line_blocks
@@ -118,6 +119,7 @@ class RequestWriter:
             self._put(self._after)
         self._put(self._framing.tail)
         os.fsync(self._file.fileno())
+        let_go(self._file.fileno())
         self._file.close()
         self._file = None
         size = self._size

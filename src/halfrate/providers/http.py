@@ -22,12 +22,13 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from halfrate.base.errors import UNREACHABLE, OutcomeUnknown, Refused, SettingsError, StorageError
-from halfrate.base.pages import STRIDE, let_go
+from halfrate.base.pages import Trail
 from halfrate.base.version import VERSION
 
 _R = TypeVar("_R")
 
 _CHUNK: Final = 1 << 18
+_SENT_AT_ONCE: Final = 1 << 19
 _TRIES: Final = 4
 _LONGEST_RETRY_AFTER: Final = 120.0
 _ERROR_BODY: Final = 64 << 10
@@ -52,20 +53,16 @@ class Upload(msgspec.Struct, frozen=True):
     def size(self) -> int:
         return len(self.head) + self.path.stat().st_size + len(self.tail)
 
-    def chunks(self) -> Iterator[bytes]:
-        if self.head:
-            yield self.head
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        yield self.head
+        buffer = memoryview(bytearray(_SENT_AT_ONCE))
         with self.path.open("rb", buffering=0) as file:
-            at = kept = 0
-            while data := file.read(_CHUNK):
-                yield data
-                at += len(data)
-                if at - kept >= STRIDE:
-                    let_go(file.fileno(), kept, at - kept)
-                    kept = at
-            let_go(file.fileno())
-        if self.tail:
-            yield self.tail
+            trail = Trail(file.fileno())
+            while got := file.readinto(buffer):
+                yield buffer[:got]
+                trail.add(got)
+            trail.drop()
+        yield self.tail
 
 
 class _Error(msgspec.Struct):

@@ -275,7 +275,7 @@ class Collector:
         with path.open("rb", buffering=BLOCK) as file:
             for lines in line_blocks(file):
                 self._block(lines, twin=twin)
-            let_go(file.fileno())
+            let_go(file.fileno(), file.tell(), file.tell())
         if self._figures is not None:
             self._figures.settle()
 

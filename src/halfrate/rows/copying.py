@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from halfrate.base.errors import StorageError
-from halfrate.base.pages import STRIDE, let_go
+from halfrate.base.pages import Trail
 from halfrate.rows.records import Records, mismatch
 from halfrate.rows.target import TargetFile
 
@@ -25,9 +25,10 @@ def copy_jsonl(path: Path, records: Records, target: TargetFile) -> None:
     """Write all rows. Raises StorageError where the snapshot and the records disagree."""
     join = _Join(records, target)
     buffer = bytearray(_BUFFER)
-    kept = done = dropped = 0
+    kept = 0
     first = True
     with path.open("rb", buffering=0) as file:
+        trail = Trail(file.fileno())
         while True:
             if kept >= len(buffer) - 1:
                 buffer += bytes(len(buffer))
@@ -50,10 +51,7 @@ def copy_jsonl(path: Path, records: Records, target: TargetFile) -> None:
                     kept = end
             if not got:
                 break
-            done += got
-            if done - dropped >= STRIDE:
-                let_go(file.fileno(), dropped, done - dropped)
-                dropped = done
+            trail.add(got)
     join.finish()
 
 

@@ -119,7 +119,7 @@ class RequestWriter:
             self._put(self._after)
         self._put(self._framing.tail)
         os.fsync(self._file.fileno())
-        let_go(self._file.fileno())
+        let_go(self._file.fileno(), self._size, self._size)
         self._file.close()
         self._file = None
         size = self._size

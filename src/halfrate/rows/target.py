@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from halfrate.base.errors import StorageError, UsageError
+from halfrate.base.pages import Trail
 from halfrate.rows.outcomes import sync_folder
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -29,6 +30,7 @@ class TargetFile:
             # A symbolic link keeps pointing where it does.
             self._place = Path(os.path.realpath(target))
             self._handle = self._open()
+            self._trail = Trail(self._handle, written=True) if self._temporary is not None else None
         except OSError as error:
             raise cannot_write(target, error) from error
 
@@ -47,6 +49,8 @@ class TargetFile:
         try:
             while view:
                 view = view[os.write(self._handle, view) :]
+            if self._trail is not None:
+                self._trail.add(size)
         except OSError as error:
             raise cannot_write(self._target, error) from error
         return size

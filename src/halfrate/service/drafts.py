@@ -14,6 +14,7 @@ import msgspec
 
 from halfrate.base.errors import InputError, SettingsError, StorageError, UsageError
 from halfrate.base.ids import new_job_id, shard_id
+from halfrate.base.pages import Trail
 from halfrate.base.types import (
     Endpoint,
     InputFormat,
@@ -441,11 +442,13 @@ def _opened(rows: Any, files: JobFiles) -> Generator[_Source]:
 
 def _all_of(file: Any) -> Callable[[bytes], object]:
     """A write that does not stop half-way, for an unbuffered file."""
+    trail = Trail(file.fileno(), written=True)
 
     def write(data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[file.write(view) :]
+        trail.add(len(data))
 
     return write
 

@@ -11,7 +11,8 @@ from halfrate.engine.owner import Owner
 from halfrate.engine.steps import Worker, lease
 from halfrate.store.store import Store
 
-_SLOTS = 8
+_SLOTS = 4
+"""Steps at a time. More of them fill no line that these do not fill, and each holds buffers of its own."""
 _LONGEST_NAP = 5.0
 
 

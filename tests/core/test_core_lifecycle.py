@@ -19,6 +19,7 @@ INLINE = Policy(uploads_file=False)
 POLICIES = st.sampled_from([UPLOADING, INLINE])
 TROUBLE = Trouble("x", "something")
 EVENTS: tuple[type[Any], ...] = (
+    life.UploadMeant,
     life.Uploaded,
     life.IntentMade,
     life.Created,
@@ -49,6 +50,7 @@ def counts_of(shard: Shard, unsettled: int) -> Counts:
 
 def events() -> st.SearchStrategy[life.Event]:
     return st.one_of(
+        st.builds(life.UploadMeant),
         st.builds(life.Uploaded, st.just("f1")),
         st.builds(life.IntentMade),
         st.builds(life.Created, NAMES),
@@ -290,7 +292,7 @@ def test_a_batch_needs_its_file() -> None:
 
 def test_absence_is_believed_only_when_a_create_can_no_longer_land() -> None:
     shard = submitting()
-    surely = 1000 + UPLOADING.create_timeout + UPLOADING.settle
+    surely = 1000 + UPLOADING.send_within + UPLOADING.create_timeout + UPLOADING.settle
     assert life.absent_after(shard, UPLOADING) == surely
     early = life.apply(shard, life.Absent(), UPLOADING, surely - 1)
     assert early.state is State.SUBMITTING

@@ -18,6 +18,8 @@ from typing import Final
 
 UNREACHABLE: Final = "unreachable"
 """Code of a refusal by the network: no connection was made, so nothing was asked."""
+HELD_UP: Final = "held_up"
+"""Code of a refusal of our own: this process was stopped for too long to know whether it may still ask."""
 
 
 class HalfrateError(Exception):
@@ -74,7 +76,9 @@ class Refused(ProviderError):
     @property
     def passing(self) -> bool:
         """True for a refusal that time may cure: rate limits, overload, the provider's own faults."""
-        return self.status in {408, 409, 425, 429} or self.status >= 500 or self.code == UNREACHABLE
+        return (
+            self.status in {408, 409, 425, 429} or self.status >= 500 or self.code in {UNREACHABLE, HELD_UP}
+        )
 
     @property
     def credentials(self) -> bool:

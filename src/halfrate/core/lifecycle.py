@@ -52,6 +52,8 @@ class State(enum.StrEnum):
     """Refused in a way that time does not cure. Nothing of it runs; a person must act."""
 
 
+_ADOPTED = "adopted"
+
 LIVE = frozenset(State) - {State.DONE, State.STOPPED}
 COSTING = frozenset({State.SUBMITTING, State.RUNNING, State.CANCELLING})
 """States in which a batch is, or may be, at work at the provider."""
@@ -62,6 +64,8 @@ class Refs(msgspec.Struct, frozen=True, kw_only=True):
 
     file_id: str | None = None
     batch_id: str | None = None
+    adopted: bool = False
+    """`batch_id` was found in a listing; nobody saw the reply that named it."""
     twins: tuple[str, ...] = ()
     """Batches made by the same create beside `batch_id`; cancelled, and harvested with it."""
     uncancelled: tuple[str, ...] = ()
@@ -111,6 +115,10 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float | None = None
     tries: int = 0
     """Failed tries in a row of the present step; sets the back-off."""
+    uploads: int = 0
+    """Uploads of this attempt's request file that were begun."""
+    uploaded: int = 0
+    """Those of them whose end we know."""
     polls: int = 0
     cancel_requested: bool = False
     status: str = ""
@@ -127,13 +135,21 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     def tag(self) -> str:
         return tag_handle(self.id, self.attempt)
 
+    @property
+    def strayed(self) -> bool:
+        """Whether a request file may lie at the provider whose name there we never learned."""
+        return self.uploads > self.uploaded
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """The times and numbers that the life cycle obeys. Seconds."""
 
     uploads_file: bool
     create_timeout: float = 600.0
-    settle: float = 60.0
+    send_within: float = 60.0
+    """How long after its intent was committed a create may still leave. A worker that was held up for longer
+    (stopped, suspended with its machine) may have a successor by then, and lets it be."""
+    settle: float = 120.0
     """How long after the last instant a create could have been sent it may still turn up in a listing."""
     poll_first: float = 2.0
     poll_most: float = 60.0
@@ -143,7 +159,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     missing_grace: float = 600.0
     """How long a fresh batch may answer 404 before we believe it."""
     max_attempts: int = 5
-    cleanup_tries: int = 4
+    cleanup_tries: int = 8
+    upload_tries: int = 12
+    """Uploads of one attempt after which a provider that knows no such file is believed to mean something else."""
 
 
 # ---------------------------------------------------------------- commands: what to do next
@@ -177,7 +195,12 @@ class Collect(msgspec.Struct, frozen=True):
 
 
 class CleanUp(msgspec.Struct, frozen=True):
-    """Delete what the attempt left at the provider, now that its results are durable here."""
+    """Delete what the attempt left at the provider, now that its results are durable here.
+
+    `strays`: files may be among it that have to be looked for by the tag in their names.
+    """
+
+    strays: bool = False
 
 
 class Abandon(msgspec.Struct, frozen=True):
@@ -192,6 +215,10 @@ Command: TypeAlias = Upload | Create | Find | Poll | CancelBatch | Collect | Cle
 
 
 # ---------------------------------------------------------------- events: what became of it
+
+
+class UploadMeant(msgspec.Struct, frozen=True):
+    """An upload leaves right after this is committed."""
 
 
 class Uploaded(msgspec.Struct, frozen=True):
@@ -303,7 +330,8 @@ class Resumed(msgspec.Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    Uploaded
+    UploadMeant
+    | Uploaded
     | IntentMade
     | Created
     | CreateRefused
@@ -348,7 +376,7 @@ def decide(shard: Shard, policy: Policy) -> Command:
         case State.COLLECTING:
             return Collect()
         case State.CLEANING:
-            return CleanUp()
+            return CleanUp(shard.strayed)
         case State.DONE | State.STOPPED:
             return Rest()
 
@@ -413,8 +441,13 @@ def _before_create(policy: Policy) -> State:
     return State.UPLOADED if policy.uploads_file else State.PLANNED
 
 
+def _upload_meant(shard: Shard, event: UploadMeant, policy: Policy, now: float) -> Shard:
+    return msgspec.structs.replace(shard, uploads=shard.uploads + 1)
+
+
 def _uploaded(shard: Shard, event: Uploaded, policy: Policy, now: float) -> Shard:
-    return _to(shard, State.UPLOADED, now, refs=_refs(shard, file_id=event.file_id))
+    refs = _refs(shard, file_id=event.file_id)
+    return _to(shard, State.UPLOADED, now, refs=refs, uploaded=shard.uploaded + 1)
 
 
 def _intent_made(shard: Shard, event: IntentMade, policy: Policy, now: float) -> Shard:
@@ -426,7 +459,7 @@ def _intent_made(shard: Shard, event: IntentMade, policy: Policy, now: float) ->
         State.SUBMITTING,
         now,
         intent_at=now,
-        quiet_from=now + policy.create_timeout,
+        quiet_from=now + policy.send_within + policy.create_timeout,
         rows_finished=0,
         polls=0,
         status="submitting",
@@ -441,7 +474,7 @@ def _running(shard: Shard, batch_ids: Sequence[str], status: str, policy: Policy
         now + (0 if twins else policy.poll_first),
         submitted_at=shard.intent_at,
         status=status,
-        refs=_refs(shard, batch_id=batch_ids[0], twins=twins, uncancelled=twins),
+        refs=_refs(shard, batch_id=batch_ids[0], adopted=status == _ADOPTED, twins=twins, uncancelled=twins),
     )
 
 
@@ -452,16 +485,21 @@ def _created(shard: Shard, event: Created, policy: Policy, now: float) -> Shard:
 def _found(shard: Shard, event: Found, policy: Policy, now: float) -> Shard:
     if len(event.batch_ids) == 0 or set(event.batch_ids) & set(shard.refs.past):
         raise IllegalStep(f"shard {shard.id} cannot adopt {event.batch_ids}: empty, or known to be others")
-    return _running(shard, event.batch_ids, "adopted", policy, now)
+    return _running(shard, event.batch_ids, _ADOPTED, policy, now)
 
 
 def _create_refused(shard: Shard, event: CreateRefused, policy: Policy, now: float) -> Shard:
-    if not event.passing and not event.file_gone:
-        return _to(shard, State.STOPPED, now, trouble=event.trouble, intent_at=None, status="refused")
     uploading = shard.state is State.PLANNED
-    back = State.PLANNED if event.file_gone or uploading else _before_create(policy)
+    if uploading:
+        # The provider answered no: this upload has left nothing there.
+        shard = msgspec.structs.replace(shard, uploaded=shard.uploaded + 1)
+    # A file that is not there after so many uploads is not what the refusal is about.
+    upload_again = event.file_gone and shard.uploads < policy.upload_tries
+    if not event.passing and not upload_again:
+        return _to(shard, State.STOPPED, now, trouble=event.trouble, intent_at=None, status="refused")
+    back = State.PLANNED if upload_again or uploading else _before_create(policy)
     waiting = _again(shard, event.trouble, policy, now, event.retry_after, state=back, intent_at=None)
-    if event.file_gone:
+    if upload_again:
         # The file may only be slow to appear: it is deleted in the end, and another is uploaded meanwhile.
         refs = _refs(shard, file_id=None, leftovers=_with_file(shard))
         return msgspec.structs.replace(waiting, refs=refs)
@@ -568,6 +606,8 @@ def _cleaned(shard: Shard, event: Cleaned, policy: Policy, now: float) -> Shard:
             now,
             attempt=shard.attempt + 1,
             rows_left=shard.unsettled,
+            uploads=0,
+            uploaded=0,
             insist=False,
             unsettled=0,
             refs=Refs(past=past),
@@ -578,7 +618,7 @@ def _cleaned(shard: Shard, event: Cleaned, policy: Policy, now: float) -> Shard:
             rows_finished=0,
             status="retrying",
         )
-    return _to(shard, State.DONE, now, unsettled=0, refs=Refs(past=past), rows_left=0)
+    return _to(shard, State.DONE, now, unsettled=0, refs=Refs(past=past), rows_left=0, uploads=0, uploaded=0)
 
 
 def _cleaning_failed(shard: Shard, event: StepFailed, policy: Policy, now: float) -> Shard:
@@ -590,7 +630,7 @@ def _cleaning_failed(shard: Shard, event: StepFailed, policy: Policy, now: float
 
 def _abandoned(shard: Shard, event: Abandoned, policy: Policy, now: float) -> Shard:
     leftovers = _with_file(shard)
-    if leftovers:
+    if leftovers or shard.strayed:
         refs = _refs(shard, leftovers=leftovers)
         return _to(shard, State.CLEANING, now, unsettled=0, rows_left=0, refs=refs, status="cancelled")
     return _to(shard, State.DONE, now, unsettled=0, rows_left=0, status="cancelled")
@@ -627,6 +667,7 @@ def _resumed(shard: Shard, event: Resumed, policy: Policy, now: float) -> Shard:
 _Step: TypeAlias = Callable[[Shard, Any, Policy, float], Shard]
 
 _TABLE: dict[tuple[State, type[Event]], _Step] = {
+    (State.PLANNED, UploadMeant): _upload_meant,
     (State.PLANNED, Uploaded): _uploaded,
     (State.PLANNED, IntentMade): _intent_made,
     (State.PLANNED, StepFailed): _wait_and_look,

@@ -1,5 +1,6 @@
 """The end of an attempt: results fetched whole, read once, and made durable before anything is deleted."""
 
+import asyncio
 from pathlib import Path
 
 from halfrate.base.ids import row_prefix
@@ -24,13 +25,18 @@ async def fetch(adapter: Adapter, view: BatchView, files: JobFiles, shard: Shard
     def target(index: int) -> Path:
         return temporary(files.results(shard.number, shard.attempt, first + index))
 
-    paths: list[Path] = []
-    for index, path in enumerate(await adapter.fetch(view, target)):
-        final = files.results(shard.number, shard.attempt, first + index)
-        path.replace(final)
-        paths.append(final)
-    sync_folder(files.folder)
-    return paths
+    fetched = await adapter.fetch(view, target)
+
+    def keep() -> list[Path]:
+        paths: list[Path] = []
+        for index, path in enumerate(fetched):
+            final = files.results(shard.number, shard.attempt, first + index)
+            path.replace(final)
+            paths.append(final)
+        sync_folder(files.folder)
+        return paths
+
+    return await asyncio.to_thread(keep)
 
 
 class Collecting:
@@ -79,7 +85,8 @@ class Collecting:
         self, collector: Collector, views: list[BatchView], fetched: list[list[Path]]
     ) -> life.Foreign | life.StepFailed | None:
         seen = collector.recognised
-        if not seen and collector.unknown and not self._adapter.capabilities.echoes_tag:
+        trusted = self._shard.refs.adopted and not self._adapter.capabilities.echoes_tag
+        if trusted and not seen and collector.unknown and not collector.nameless:
             return life.Foreign()
         finished = max((view.rows_finished for view in views), default=0)
         if (

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from halfrate.base.clock import Clock
@@ -9,7 +10,7 @@ from halfrate.core import lifecycle as life
 from halfrate.core.lifecycle import Policy, Shard, State
 from halfrate.engine.owner import Owner
 from halfrate.engine.steps import Worker, lease
-from halfrate.store.store import Store
+from halfrate.store.store import Fenced, Store
 
 _SLOTS = 4
 """Steps at a time. More of them fill no line that these do not fill, and each holds buffers of its own."""
@@ -85,7 +86,9 @@ class Loop:
                 continue
             taken = await asyncio.to_thread(self._store.take_over, name, self._owner.name, now + span)
             for shard in taken:
-                await asyncio.to_thread(self._store.save, _freed(shard, policy, now), self._owner.name)
+                # A user's cancel may have come in between; then the shard is free already.
+                with suppress(Fenced):
+                    await asyncio.to_thread(self._store.save, _freed(shard, policy, now), self._owner.name)
 
 
 def _freed(shard: Shard, policy: Policy, now: float) -> Shard:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from halfrate.base.clock import Clock
 from halfrate.base.errors import HalfrateError, OutcomeUnknown, ProviderError, Refused, StorageError
 from halfrate.base.ids import row_prefix
@@ -31,7 +33,7 @@ _SOON = 0.0
 def lease(policy: Policy) -> float:
     """Seconds for which a claimed shard is its worker's: longer than the longest wait for a paid call, so
     that nobody looks for a batch while the call that makes it may still be on its way."""
-    return policy.create_timeout + _LEASE_MARGIN
+    return policy.send_within + policy.create_timeout + _LEASE_MARGIN
 
 
 class Site(Protocol):
@@ -89,8 +91,8 @@ class Worker:
                 case life.Collect():
                     async with self._one_at_a_time:
                         await self._collect(shard, job, policy)
-                case life.CleanUp():
-                    await self._clean_up(shard, job, policy)
+                case life.CleanUp(strays):
+                    await self._clean_up(shard, job, policy, strays=strays)
                 case life.Abandon():
                     await self._save(life.apply(shard, life.Abandoned(), policy, self._clock.now()))
                 case life.Rest():
@@ -109,13 +111,22 @@ class Worker:
 
     async def _upload(self, shard: Shard, job: Job, policy: Policy) -> None:
         intent = await self._intent(shard, job)
+        meant = life.apply(shard, life.UploadMeant(), policy, self._clock.now())
+        lease_until = self._clock.now() + lease(policy)
+        save = functools.partial(self._store.save, lease_until=lease_until)
+        shard = await self._in_thread(save, meant, self._owner)
         try:
             file_id = await self._adapter(shard).upload(intent)
         except Refused as refusal:
             if refusal.credentials:
-                await self._halted(shard, policy, refusal)
+                back = life.CreateRefused(_trouble(refusal), passing=True, retry_after=_SOON)
+                await self._step(shard, back, policy)
+                self._on_halt(refusal)
                 return
-            event = life.CreateRefused(_trouble(refusal), refusal.passing, refusal.retry_after)
+            event: life.Event = life.CreateRefused(_trouble(refusal), refusal.passing, refusal.retry_after)
+            if refusal.status >= 500:
+                # The file may have been taken in all the same.
+                event = life.StepFailed(_trouble(refusal), refusal.retry_after)
             await self._step(shard, event, policy)
         except ProviderError as error:
             await self._step(shard, life.StepFailed(_trouble(error)), policy)
@@ -134,8 +145,9 @@ class Worker:
             await self._in_thread(self._store.release, shard, self._owner, now + policy.backoff_first)
             return
         self._on_step(saved)
+        in_time = functools.partial(self._in_time, now, policy)
         try:
-            view = await adapter.create(intent)
+            view = await adapter.create(msgspec.structs.replace(intent, in_time=in_time))
         except Refused as refusal:
             if refusal.credentials:
                 back = life.CreateRefused(_trouble(refusal), passing=True, retry_after=_SOON)
@@ -151,6 +163,9 @@ class Worker:
             await self._step(saved, life.CreateUnknown(_trouble(error)), policy)
         else:
             await self._step(saved, life.Created(view.batch_id, view.status), policy)
+
+    def _in_time(self, meant_at: float, policy: Policy) -> bool:
+        return abs(self._clock.now() - meant_at) < policy.send_within
 
     async def _find(self, shard: Shard, job: Job, policy: Policy) -> None:
         adapter = self._adapter(shard)
@@ -236,9 +251,11 @@ class Worker:
         )
         self._on_step(saved)
 
-    async def _clean_up(self, shard: Shard, job: Job, policy: Policy) -> None:
+    async def _clean_up(self, shard: Shard, job: Job, policy: Policy, *, strays: bool) -> None:
+        adapter = self._adapter(shard)
         try:
-            await self._adapter(shard).clean_up(shard.refs.leftovers)
+            found = await adapter.strays(shard.tag) if strays else ()
+            await adapter.clean_up(tuple(dict.fromkeys((*shard.refs.leftovers, *found))))
         except ProviderError as error:
             await self._failed(shard, policy, error)
             return

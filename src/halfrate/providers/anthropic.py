@@ -103,7 +103,8 @@ class Anthropic:
             # PAID CALL: sent once. A process killed on this line may leave a batch at work that nobody knows
             # of yet. Anthropic echoes no name of ours, so `find` knows it by its time and its number of
             # rows, and the ids in its results confirm it; meanwhile no other intent of the account is open.
-            reply = await self._http.send("POST", _PATH, body=body, timeout=self.capabilities.create_timeout)
+            timeout = self.capabilities.create_timeout
+            reply = await self._http.send("POST", _PATH, body=body, timeout=timeout, in_time=intent.in_time)
         except Refused as refusal:
             if refusal.status >= 500 or refusal.status == 408:
                 raise OutcomeUnknown(f"{refusal}. The batch may have been accepted all the same") from refusal
@@ -162,6 +163,8 @@ class Anthropic:
         )
 
     async def fetch(self, view: BatchView, targets: Callable[[int], Path]) -> list[Path]:
+        if not view.files:
+            return []
         path = targets(0)
         # `results_url` names the same place; a path of ours cannot be led to another host.
         await self._http.download(f"{_PATH}/{quote(view.batch_id, safe='')}/results", path)
@@ -174,25 +177,30 @@ class Anthropic:
         for batch_id in leftovers:
             await self._http.delete(f"{_PATH}/{quote(batch_id, safe='')}")
 
+    async def strays(self, tag: str) -> tuple[str, ...]:
+        raise IllegalStep("Anthropic takes rows in the create call; there is no file to look for")
+
     async def close(self) -> None:
         await self._http.close()
 
 
 def _view(batch: _Batch) -> BatchView:
-    ended = batch.processing_status == "ended"
     counts = batch.request_counts or _Counts()
-    gone = ended and (batch.archived_at is not None or batch.results_url is None)
+    gone = batch.archived_at is not None
+    there = batch.results_url is not None
+    # Ended, but with answers of which there is no sign yet: they are not there yet.
+    ended = batch.processing_status == "ended" and (there or gone or not counts.succeeded)
     return BatchView(
         batch_id=batch.id,
         status=batch.processing_status,
         ended=ended,
         # Outcome counts stay at zero until the whole batch has ended: there is no sign of progress before.
         rows_finished=counts.ended,
-        files=(batch.id,) if ended and not gone else (),
+        files=(batch.id,) if ended and there and not gone else (),
         leftovers=(batch.id,) if ended else (),
         failure=("results_gone", "Anthropic keeps results for 29 days and has let these go")
-        if gone
+        if ended and gone
         else None,
         # They were paid for once; whether to pay again is for the user to say (`halfrate retry`).
-        hopeless=gone,
+        hopeless=ended and gone,
     )

@@ -46,6 +46,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     past: tuple[str, ...] = ()
     """Batches that are known not to be the one looked for."""
     row_prefix: str = ""
+    in_time: Callable[[], bool] = lambda: True
+    """Whether this process may still send the create: to be asked at the last moment before it leaves."""
 
 
 class BatchView(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +126,10 @@ class Adapter(Protocol):
 
     async def clean_up(self, leftovers: tuple[str, ...]) -> None:
         """Delete files at the provider. What is gone already is no error."""
+        ...
+
+    async def strays(self, tag: str) -> tuple[str, ...]:
+        """Request files at the provider whose names carry this tag. Raises ProviderError when it could not look."""
         ...
 
     async def close(self) -> None: ...

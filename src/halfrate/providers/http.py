@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from halfrate.base.errors import UNREACHABLE, OutcomeUnknown, Refused, SettingsError, StorageError
+from halfrate.base.errors import HELD_UP, UNREACHABLE, OutcomeUnknown, Refused, SettingsError, StorageError
 from halfrate.base.pages import Trail
 from halfrate.base.version import VERSION
 
@@ -118,20 +118,37 @@ class Http:
             self._idle.clear()
 
     async def send(
-        self, method: str, path: str, *, body: bytes | Upload | None = None, timeout: float = 120.0
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | Upload | None = None,
+        timeout: float = 120.0,
+        in_time: Callable[[], bool] = lambda: True,
     ) -> bytes:
         """One request, once. Raises Refused on a status of 300 or more, OutcomeUnknown on anything unclear.
 
         A 5xx answer is raised as Refused too: whether it is to be believed is the caller's to say. `timeout`
-        is for each wait on the network, in seconds.
+        is for each wait on the network, in seconds. `in_time` is asked at the last moment before anything leaves;
+        if it says no, nothing does, and that is Refused too.
         """
-        return await self._in_thread(lambda: self._call(method, path, body, timeout, _whole, fresh=True))
+
+        def call() -> bytes:
+            return self._call(method, path, body, timeout, _whole, fresh=True, in_time=in_time)
+
+        return await self._in_thread(call)
 
     async def ask(
         self, method: str, path: str, *, body: bytes | Upload | None = None, timeout: float = 120.0
     ) -> bytes:
         """A request that is safe to repeat."""
         return await self._repeat(lambda: self._call(method, path, body, timeout, _whole))
+
+    async def ask_once(
+        self, method: str, path: str, *, body: bytes | Upload | None = None, timeout: float = 120.0
+    ) -> bytes:
+        """A request that costs nothing, and that the caller repeats and counts."""
+        return await self._in_thread(lambda: self._call(method, path, body, timeout, _whole, fresh=True))
 
     def decode(self, raw: bytes, kind: type[_R]) -> _R:
         """A reply, understood. One that cannot be read leaves open what it meant: OutcomeUnknown."""
@@ -214,10 +231,13 @@ class Http:
         read: Callable[[http.client.HTTPResponse], _R],
         *,
         fresh: bool = False,
+        in_time: Callable[[], bool] = lambda: True,
     ) -> _R:
         connection = self._connection(timeout, fresh=fresh)
         reusable = False
         try:
+            if not in_time():
+                raise Refused("this process was held up, and did not send what it was about to", code=HELD_UP)
             response = self._exchange(connection, method, path, body)
             if response.status >= 300:
                 raise self._refusal(response)

@@ -70,6 +70,12 @@ class _Page(msgspec.Struct):
 
 class _File(msgspec.Struct):
     id: str
+    filename: str = ""
+
+
+class _Files(msgspec.Struct):
+    data: list[_File]
+    has_more: bool = False
 
 
 class OpenAI:
@@ -106,7 +112,7 @@ class OpenAI:
         return line_reader(endpoint, row_prefix)
 
     async def upload(self, intent: Intent) -> str:
-        name = f"{intent.tag}.jsonl"
+        name = _file_name(intent.tag)
         head = (
             f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
             f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
@@ -118,8 +124,8 @@ class OpenAI:
             f"\r\n--{_BOUNDARY}--\r\n".encode(),
             f"multipart/form-data; boundary={_BOUNDARY}",
         )
-        # A repeated upload leaves at worst a second file behind, which costs storage and no tokens.
-        reply = await self._http.ask("POST", "/files", body=form, timeout=3600.0)
+        # Each upload that was begun is counted, so that none leaves a file behind unseen.
+        reply = await self._http.ask_once("POST", "/files", body=form, timeout=3600.0)
         return self._http.decode(reply, _File).id
 
     async def create(self, intent: Intent) -> BatchView:
@@ -137,6 +143,7 @@ class OpenAI:
                 "/batches",
                 body=msgspec.json.encode(request),
                 timeout=self.capabilities.create_timeout,
+                in_time=intent.in_time,
             )
         except Refused as refusal:
             if refusal.status >= 500 or refusal.status == 408:
@@ -185,8 +192,23 @@ class OpenAI:
         for file_id in leftovers:
             await self._http.delete(f"/files/{quote(file_id, safe='')}")
 
+    async def strays(self, tag: str) -> tuple[str, ...]:
+        found: list[str] = []
+        after = ""
+        while True:
+            query = f"/files?purpose=batch&limit=1000{after}"
+            page = self._http.decode(await self._http.ask("GET", query), _Files)
+            found += [file.id for file in page.data if file.filename == _file_name(tag)]
+            if not page.has_more or not page.data:
+                return tuple(found)
+            after = f"&after={quote(page.data[-1].id, safe='')}"
+
     async def close(self) -> None:
         await self._http.close()
+
+
+def _file_name(tag: str) -> str:
+    return f"{tag}.jsonl"
 
 
 def _view(batch: _Batch) -> BatchView:

@@ -49,6 +49,8 @@ Check: TypeAlias = Callable[[bytes], bytes]
 """Judges an answer (JSON) and gives what to keep of it (JSON on one line). Raises InvalidAnswer."""
 
 _ID: Final = re.compile(rb'"custom_id"\s*:\s*"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]{1,12}"')
+_UNTOLD: Final = frozenset({Kind.MISSING, Kind.EXPIRED, Kind.CANCELLED})
+"""What a row is said to be that has no line of its own."""
 _SUCCEEDED: Final = int(Kind.SUCCEEDED)
 _MANY: Final = 4096
 """Different usages that are remembered at a time, a few hundred bytes each."""
@@ -258,7 +260,7 @@ class Collector:
         self._check = check
         self._books = _Books(pricing)
         self._waste = _Books(pricing)
-        self._nameless = 0
+        self.nameless = 0
         self._errors: dict[str, int] = {}
         self._paid_in_vain: set[int] = set()
         self._figures: _Figures | None = None
@@ -293,7 +295,7 @@ class Collector:
         index = self._writer.index
         slots = range(self._rows) if self._sent is None else sorted(self._sent)
         missing = [slot for slot in slots if not index[slot]]
-        if self._nameless and absent == Kind.MISSING:
+        if self.nameless and absent in _UNTOLD:
             # Lines that name no row may be theirs, and paid for: to send these rows again could pay twice.
             absent, why = Kind.FAILED, MAY_BE_PAID
         record = self._form.failed(_OUTCOMES[absent], why, cost=None if why == MAY_BE_PAID else 0)
@@ -428,7 +430,7 @@ class Collector:
         self.malformed += 1
         named = _ID.search(line)
         if named is None:
-            self._nameless += 1
+            self.nameless += 1
             return None
         try:
             # The reader knows which ids are this batch's own.

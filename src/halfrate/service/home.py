@@ -15,7 +15,7 @@ from halfrate.core.lifecycle import Policy
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Times that a test, a demonstration or an unusual provider may want otherwise. Seconds."""
 
-    settle: float = 60.0
+    settle: float = 120.0
     poll_first: float = 2.0
     poll_most: float = 60.0
     backoff_first: float = 1.0

@@ -1,0 +1,63 @@
+"""python -m tests.simulation: many runs, or one of them step for step."""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+
+from .scenario import Outcome, run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many runs")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--replay", type=int, metavar="SEED", help="one run, with every step")
+    parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the tenth broken promise")
+    given = parser.parse_args()
+    if given.replay is not None:
+        outcome = run(given.replay)
+        print(*outcome.trace, sep="\n")
+        print(f"faults: {', '.join(outcome.faults) or 'none'}")
+        print(f"seed {outcome.seed}: {outcome.broken or 'all promises kept'}", flush=True)
+        os._exit(int(outcome.broken is not None))  # what killed processes left is not to be tidied up now
+    return _many(range(given.first, given.first + given.seeds), given.processes, endless=given.keep_going)
+
+
+def _many(seeds: range, processes: int, *, endless: bool) -> int:
+    started = time.monotonic()
+    broken: list[Outcome] = []
+    crashes: Counter[str] = Counter()
+    points: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    rows = done = 0
+    virtual = 0.0
+    with multiprocessing.Pool(processes, maxtasksperchild=100) as pool:
+        for outcome in pool.imap_unordered(run, seeds, chunksize=4):
+            done += 1
+            rows += outcome.rows
+            virtual += outcome.virtual_seconds
+            crashes += outcome.crashes
+            points += outcome.points
+            faults.update(fault.partition(":")[0] for fault in outcome.faults)
+            if outcome.broken is not None:
+                broken.append(outcome)
+                print(f"seed {outcome.seed}: {outcome.broken}", flush=True)
+                if len(broken) >= 10 and not endless:
+                    break
+    minutes = (time.monotonic() - started) / 60
+    print(
+        f"{done:,} runs, {rows:,} rows, {virtual / 86_400:,.0f} virtual days, {crashes.total():,} kills at "
+        f"{len(crashes)} of {len(points)} kinds of place ({points.total():,} passed), "
+        f"{faults.total():,} faults of {len(faults)} kinds; {done / minutes:,.0f} runs a minute"
+    )
+    if broken:
+        print(f"{len(broken)} runs broke a promise. Replay one with: make replay SEED={broken[0].seed}")
+    return int(bool(broken))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

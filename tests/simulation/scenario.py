@@ -1,0 +1,347 @@
+"""One run from one seed: what may go wrong is drawn, jobs are carried through it, and every promise is checked."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from halfrate.base import ids
+from halfrate.base.errors import HalfrateError
+from halfrate.core.job import Job
+from halfrate.core.lifecycle import LIVE, Shard
+from halfrate.emulator import Emulator, Limits, Pace
+from halfrate.providers.anthropic import Anthropic
+from halfrate.providers.openai import OpenAI
+from halfrate.service.drafts import Ask
+from halfrate.service.home import Home, Timing
+from halfrate.service.jobs import Service
+
+from .machine import EPOCH, Machine, Process, VirtualLoop, crash_points
+from .network import Network
+
+MODELS = ("openai/gpt-4.1-mini", "openai/text-embedding-3-small", "anthropic/claude-haiku-4-5")
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+_BASE = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+
+FAULTS = (
+    "row-error:rate=0.2,status=429",
+    "row-error:rate=0.2,status=500",
+    "row-error:rate=0.1,status=400,sticky=true",
+    "row-missing:rate=0.1",
+    "row-duplicate:rate=0.3",
+    "row-unknown:rate=0.3",
+    "row-both-files:rate=0.3",
+    "row-status-zero:rate=0.1",
+    "row-null-error:rate=0.1",
+    "row-refusal:rate=0.1",
+    "row-unicode:rate=0.5",
+    "row-malformed:rate=0.1",
+    "row-no-id:rate=0.1",
+    "no-shuffle",
+    "last-line-cut",
+    "batch-expire:times=2,done=0.5",
+    "batch-expire:times=1,done=0.3,at=window",
+    "batch-expire:times=1,done=0",
+    "batch-fail:times=1,line=1",
+    "batch-stuck:seconds=20000,times=2",
+    "status-unknown:seconds=900,times=2",
+    "counts-wrong:times=2,provider=openai",
+    "all-rows-fail:times=1,status=500",
+    "cancel-ignored:times=1",
+    "cancel-race:times=1",
+    "cancel-absent:times=1",
+    "create-lost:times=1",
+    "create-lost:rate=0.5,times=3",
+    "create-error:times=2,status=500",
+    "create-error:times=1,status=502",
+    "create-refused:times=2,status=503",
+    "create-refused:times=3,status=429,retry_after=30",
+    "create-slow:times=1,seconds=4000",
+    "create-slow:times=1,seconds=50",
+    "poll-error:times=5,status=500",
+    "rate-limit:on=any,times=6,retry_after=7",
+    "rate-limit:on=download,times=3",
+    "download-truncated:times=3",
+    "upload-reset:times=2",
+    "list-stale:seconds=40",
+    "not-found-after-create:seconds=30",
+    "file-not-ready:seconds=60",
+    "queue-full:times=3",
+    "queue-full:mode=create,times=2",
+)
+UNREADABLE = ("row-malformed", "row-no-id", "last-line-cut:bytes")
+"""Rows that were billed and cannot be read: what they cost is not known to us."""
+
+
+class Broken(AssertionError):
+    """A promise was not kept."""
+
+
+class Outcome(msgspec.Struct):
+    """What a run came to."""
+
+    seed: int
+    rows: int
+    faults: tuple[str, ...]
+    crashes: Counter[str]
+    points: Counter[str]
+    virtual_seconds: float
+    trace: list[str]
+    broken: str | None = None
+
+
+class _Plan:
+    """What a seed stands for."""
+
+    def __init__(self, seed: int) -> None:
+        rng = self.rng = random.Random(f"plan {seed}")
+        self.faults = tuple(rng.sample(FAULTS, rng.choice([0, 1, 1, 2, 3, 5, 8])))
+        self.crashes = rng.choice([0, 1, 2, 4, 8])
+        self.lossy = rng.choice([0, 0, 0, 0.02, 0.1])
+        self.outages = [
+            (start := rng.uniform(0, 5_000), start + 10 ** rng.uniform(1, 4))
+            for _ in range(rng.choice([0, 0, 1, 2]))
+        ]
+        self.pace = Pace(
+            validate=rng.uniform(0, 60),
+            queue=rng.uniform(0, 600),
+            per_1000_rows=rng.choice([10, 10_000, 1_000_000]),
+            finalize=rng.uniform(0, 60),
+            cancel=rng.uniform(0, 120),
+        )
+        self.shard_rows = rng.choice([3, 5, 8, 20])
+        self.limits = Limits(openai_enqueued_tokens=rng.choice([None, None, None, 400]))
+        self.jobs = [
+            (rng.choice(MODELS), rng.randint(1, 25), rng.choice([1, 1, 1, 2, 3]))
+            for _ in range(rng.choice([1, 1, 2, 3]))
+        ]
+        self.cancel_at = [rng.uniform(0, 20_000) if rng.random() < 0.15 else None for _ in self.jobs]
+        self.attempts = rng.choice([1, 3, 8])
+        self.nap = rng.choice([60.0, 300.0, 3600.0])
+        self.poll_most = rng.choice([60.0, 600.0, 3600.0])
+
+
+def run(seed: int) -> Outcome:
+    """Carry out one run. What was broken, if anything, is in the outcome."""
+    plan = _Plan(seed)
+    folder = Path(tempfile.mkdtemp(prefix="halfrate-simulation-", dir=_BASE))
+    try:
+        with ExitStack() as stack:
+            return _Run(plan, seed, folder, stack).carry_out()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _small_shards(rows: int) -> Generator[None]:
+    with ExitStack() as stack:
+        for adapter in (OpenAI, Anthropic):
+            limits = msgspec.structs.replace(adapter.capabilities.limits, rows=rows)
+            facts = msgspec.structs.replace(adapter.capabilities, limits=limits)
+            stack.enter_context(patch.object(adapter, "capabilities", facts))
+        yield
+
+
+def _job_ids(seed: int) -> Iterator[str]:
+    rng = random.Random(f"ids {seed}")
+    while True:
+        yield "".join(rng.choice(ids._ALPHABET) for _ in range(10))
+
+
+def _tokens(seed: int) -> Callable[[int], str]:
+    rng = random.Random(f"tokens {seed}")
+    return lambda size: rng.randbytes(size).hex()
+
+
+class _EmulatorClock:
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+
+    def now(self) -> float:
+        return EPOCH + self._loop.time()
+
+
+class _Run:
+    def __init__(self, plan: _Plan, seed: int, folder: Path, stack: ExitStack) -> None:
+        self.plan = plan
+        self.seed = seed
+        self.folder = folder
+        self.home = Home(root=folder / "home", timing=Timing(poll_most=plan.poll_most))
+        self.loop = VirtualLoop()
+        stack.callback(self.loop.close)
+        self.machine = Machine(self.loop, seed, self.home.root / "jobs")
+        self.emulator = stack.enter_context(
+            Emulator(
+                seed=seed,
+                clock=_EmulatorClock(self.loop),
+                faults=plan.faults,
+                pace=plan.pace,
+                limits=plan.limits,
+            )
+        )
+        network = Network(self.machine, self.emulator, lossy=plan.lossy, outages=plan.outages)
+        keys = {
+            "OPENAI_BASE_URL": "http://openai.test/v1",
+            "OPENAI_API_KEY": "key-1",
+            "ANTHROPIC_BASE_URL": "http://anthropic.test",
+            "ANTHROPIC_API_KEY": "key-1",
+        }
+        names = _job_ids(seed)
+        stack.enter_context(patch.dict(os.environ, keys))
+        stack.enter_context(patch("halfrate.service.drafts.new_job_id", lambda: next(names)))
+        stack.enter_context(patch("halfrate.engine.owner.secrets.token_hex", _tokens(seed)))
+        stack.enter_context(network.installed())
+        stack.enter_context(crash_points())
+        stack.enter_context(patch("halfrate.engine.loop._LONGEST_NAP", plan.nap))
+        stack.enter_context(_small_shards(plan.shard_rows))
+
+    def carry_out(self) -> Outcome:
+        jobs = [self._submit(number, model, rows) for number, (model, rows, _) in enumerate(self.plan.jobs)]
+        broken: str | None = None
+        self.machine.crashes_left = self.plan.crashes
+        try:
+            self.loop.run_until_complete(self._carry(jobs))
+            self.loop.run_until_complete(asyncio.sleep(4 * 86_400))
+            self._check(jobs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the seed is what matters
+            broken = f"{type(error).__name__}: {error}"
+        return Outcome(
+            seed=self.seed,
+            rows=sum(job.rows for job in jobs),
+            faults=self.plan.faults,
+            crashes=self.machine.crashed,
+            points=self.machine.reached,
+            virtual_seconds=self.loop.time(),
+            trace=self.machine.trace,
+            broken=broken,
+        )
+
+    def _submit(self, number: int, model: str, rows: int) -> Job:
+        table = self.folder / f"rows-{number}.jsonl"
+        table.write_text(
+            "".join(json.dumps({"n": n, "q": f"{number}: what is {n}?"}) + "\n" for n in range(rows))
+        )
+        with Service(self.home, Process(self.machine, "submit")) as service:
+            ask = Ask(input=table, model=model, prompt="{q}", max_attempts=self.plan.attempts)
+            return service.submit(service.draft(ask))
+
+    async def _carry(self, jobs: list[Job]) -> None:
+        workers = [
+            self._keep_running(job)
+            for job, (_, _, count) in zip(jobs, self.plan.jobs, strict=True)
+            for _ in range(count)
+        ]
+        cancels = [
+            self._cancel(job, at) for job, at in zip(jobs, self.plan.cancel_at, strict=True) if at is not None
+        ]
+        await asyncio.gather(*workers, *cancels)
+
+    async def _keep_running(self, job: Job) -> None:
+        """As somebody who attaches again, some time after the process has died or given up."""
+        rng = self.machine.random
+        while self._live(job):
+            process = self.machine.process()
+            self.machine.say(f"{process.name} attaches to {job.id}")
+            end = process.start(lambda p=process: self._attach(p, job))
+            death = self.loop.create_task(process.dead.wait())
+            await asyncio.wait({end, death}, return_when=asyncio.FIRST_COMPLETED)
+            if end.done():
+                death.cancel()
+                error = end.exception()
+                if error is not None and not isinstance(error, HalfrateError):
+                    raise error
+                if error is not None:
+                    self.machine.say(f"{process.name} gave up: {error}")
+            await asyncio.sleep(10 ** rng.uniform(-1, 4))
+
+    async def _attach(self, process: Process, job: Job) -> None:
+        service = Service(self.home, process)
+
+        def died() -> None:
+            # What the kernel does: locks and connections of a dead process are closed, nothing is tidied up.
+            lock = service._owner._file
+            if lock is not None:
+                lock.close()
+            service._store.close()
+
+        process.on_death = died
+        with service:
+            await service.run(job.id, on_step=lambda shard: self._note(process, shard))
+            service.conclude(job.id)
+
+    def _note(self, process: Process, shard: Shard) -> None:
+        trouble = f" ({shard.trouble.code})" if shard.trouble is not None else ""
+        self.machine.say(f"{process.name} {shard.tag} is {shard.state}{trouble}")
+
+    async def _cancel(self, job: Job, at: float) -> None:
+        await asyncio.sleep(at)
+        with Service(self.home, Process(self.machine, "cancel")) as service:
+            self.machine.say(f"{job.id} is cancelled by its user")
+            service.cancel(job.id)
+
+    def _live(self, job: Job) -> bool:
+        with Service(self.home, Process(self.machine, "look")) as service:
+            return any(shard.state in LIVE for shard in service.shards(job.id))
+
+    # ------------------------------------------------------------ promises
+
+    def _check(self, jobs: list[Job]) -> None:
+        self.emulator.advance()
+        meter = self.emulator.meter.snapshot(ids=True)
+        paid: int | None = 0
+        with Service(self.home, Process(self.machine, "check")) as service:
+            for job in jobs:
+                service.conclude(job.id)
+                report = service.report(job.id)
+                paid = None if paid is None or report.cost is None else paid + report.cost
+                _demand(report.waiting == 0, f"{report.waiting} rows of {job.id} still wait")
+                total = report.succeeded + report.failed + report.expired + report.cancelled
+                _demand(total == job.rows, f"{job.id} has {job.rows} rows and {total} outcomes")
+                self._check_rows(service, job, report.succeeded)
+        again = [key for key, count in meter["billed_by_fingerprint"].items() if count > 1]
+        _demand(not again, f"{len(again)} rows were billed twice")
+        unreadable = any(fault.startswith(UNREADABLE) for fault in self.plan.faults)
+        if not unreadable:
+            _demand(paid == meter["picodollars"], f"the ledger says {paid}, the meter {meter['picodollars']}")
+        elif paid is not None:
+            _demand(paid <= meter["picodollars"], f"the ledger says {paid}, the meter {meter['picodollars']}")
+        ended = sum(meter[f"batches_{end}"] for end in ("completed", "failed", "cancelled", "expired"))
+        _demand(
+            ended == meter["batches_created"], f"{meter['batches_created'] - ended} batches are still at work"
+        )
+        # While the provider cannot be reached nothing can be deleted there; such files expire by themselves.
+        _demand(
+            self.plan.outages or meter["files_stored"] == 0,
+            f"{meter['files_stored']} files are left at the provider",
+        )
+
+    def _check_rows(self, service: Service, job: Job, succeeded: int) -> None:
+        path = service.deliver(job.id, self.folder / "out.jsonl", "jsonl")
+        rows: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().split("\n") if line]
+        _demand(
+            [row["n"] for row in rows] == list(range(job.rows)), f"rows of {job.id} are lost or out of order"
+        )
+        answered = [row for row in rows if row["status"] == "succeeded"]
+        _demand(len(answered) == succeeded, f"{job.id} counts {succeeded} answers and writes {len(answered)}")
+        empty = [row for row in answered if row["answer"] is None and row["finish_reason"] != "refusal"]
+        _demand(not empty, f"{len(empty)} answers of {job.id} are empty")
+        if not self.plan.faults and not any(self.plan.cancel_at):
+            _demand(
+                succeeded == job.rows,
+                f"{job.rows - succeeded} rows of {job.id} failed, and nothing was wrong",
+            )
+
+
+def _demand(kept: object, otherwise: str) -> None:
+    if not kept:
+        raise Broken(otherwise)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint format types contracts check bench clean
+.PHONY: simulate replay setup demo test lint format types contracts check bench clean
 
 setup: .venv/.ready
 
@@ -33,6 +33,14 @@ contracts: setup
 	$(BIN)/lint-imports
 
 check: lint types contracts test
+
+# Whole jobs in virtual time, with faults drawn from seeds; and one of them step for step.
+SEEDS ?= 1000
+simulate: setup
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+replay: setup
+	$(BIN)/python -m tests.simulation --replay $(SEED)
 
 bench: setup
 	$(BIN)/python -m bench

@@ -14,14 +14,25 @@ _ID = re.compile(r"/(file-|batch_|msgbatch_)[0-9a-z]+")
 
 
 class Network:
-    """Carries calls. `lossy`: the share of calls whose reply never arrives, whatever they did."""
+    """Carries calls.
+
+    `lossy`: the share of calls whose reply never arrives, whatever they did. `doubled`: the share of creates that
+    something on the way sends twice, and then loses the replies of.
+    """
 
     def __init__(
-        self, machine: Machine, emulator: Emulator, *, lossy: float, outages: Iterable[tuple[float, float]]
+        self,
+        machine: Machine,
+        emulator: Emulator,
+        *,
+        lossy: float,
+        doubled: float,
+        outages: Iterable[tuple[float, float]],
     ) -> None:
         self.machine = machine
         self.emulator = emulator
         self.lossy = lossy
+        self.doubled = doubled
         self.outages = tuple(outages)
 
     def down(self) -> bool:
@@ -35,16 +46,27 @@ class Network:
         process.point(f"before {name}", between=False)
         response = _at_once(self.emulator.respond(request))
         process.point(f"after {name}")
+        if (
+            request.method == "POST"
+            and request.path.endswith("/batches")
+            and self._now_and_then(self.doubled)
+        ):
+            _at_once(self.emulator.respond(request))
+            self.machine.say(f"{process.name} {request.method} {request.path}: sent twice, replies lost")
+            raise ConnectionResetError("the connection was reset")
         delivery = response.delivery
         if delivery.hold_seconds:
             process.hold(min(delivery.hold_seconds, timeout))
             if delivery.hold_seconds > timeout:
                 raise TimeoutError("timed out")
-        if delivery.drop or self.machine.random.random() < self.lossy:
+        if delivery.drop or self._now_and_then(self.lossy):
             self.machine.say(f"{process.name} {request.method} {request.path}: reply lost")
             raise ConnectionResetError("the connection was reset")
         self.machine.say(f"{process.name} {request.method} {request.path}: {response.status}")
         return Reply(response)
+
+    def _now_and_then(self, share: float) -> bool:
+        return share > 0 and self.machine.random.random() < share
 
     @contextmanager
     def installed(self) -> Generator[None]:

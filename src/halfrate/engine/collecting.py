@@ -70,7 +70,7 @@ class Collecting:
             )
             for number, paths in enumerate(fetched):
                 for result in paths:
-                    collector.read(result, twin=number > 0)
+                    collector.read(result, twin=number)
             problem = self._problem(collector, views, fetched)
             if problem is not None:
                 return problem

@@ -145,15 +145,15 @@ class Anthropic:
                 # any readable id is not somebody else's either: it is looked through before it is let go.
                 if not ids or any(name.startswith(intent.row_prefix) for name in ids):
                     ours.append(batch.id)
-        if ours or not open_ones:
-            # Open batches of that size are left alone: nothing is sent again while one exists, so that only
-            # something between us and the provider could have made a second one of the same call.
+        if not open_ones:
             return Lookup(tuple(ours))
-        if len(open_ones) == 1:
+        if len(open_ones) == 1 and not ours:
             # Adopted on trust; should the ids in its results be somebody else's, it is let go unharmed.
             return Lookup((open_ones[0],))
+        # One of ours may have a twin among the open ones (something on the way sent the call twice): its
+        # finished rows are paid for as well, so it is waited for.
         return Lookup(
-            held=f"{len(open_ones)} batches of {intent.rows:,} rows were made at that time, and Anthropic shows "
+            held=f"{len(candidates)} batches of {intent.rows:,} rows were made at that time, and Anthropic shows "
             "whose rows they hold only when they end; waiting for that rather than paying again"
         )
 

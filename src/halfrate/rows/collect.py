@@ -265,18 +265,24 @@ class Collector:
         self._paid_in_vain: set[int] = set()
         self._figures: _Figures | None = None
         self._ends = _Ends()
+        self._twin = 0
+        self._counted: set[int] = set()
+        """Rows that the twin being read has answered, each paid once however often it is named."""
 
     @property
     def recognised(self) -> int:
         """Lines that named a row of this attempt, so far."""
         return sum(1 for value in self._writer.index if value)
 
-    def read(self, path: Path, *, twin: bool = False) -> None:
-        """Take in one result file. `twin`: it belongs to a batch that should not have been: what it finished
-        was paid for as well, so rows that are known already count as waste."""
+    def read(self, path: Path, *, twin: int = 0) -> None:
+        """Take in one result file. `twin`: the number of a batch that should not have been, from 1: what it
+        finished was paid for as well, so rows that are known already count as waste."""
+        if twin != self._twin:
+            self._twin = twin
+            self._counted.clear()
         with path.open("rb", buffering=BLOCK) as file:
             for lines in line_blocks(file):
-                self._block(lines, twin=twin)
+                self._block(lines, twin=twin > 0)
             let_go(file.fileno(), file.tell(), file.tell())
         if self._figures is not None:
             self._figures.settle()
@@ -326,7 +332,7 @@ class Collector:
 
     def _block(self, lines: Sequence[bytes], *, twin: bool) -> None:
         plain = self._reader.plain
-        if plain is not None and self._check is None:
+        if plain is not None and self._check is None and not twin:
             rows = plain(lines)
             lines = rows.rest
             if rows.numbers and not self._plain_rows(rows):
@@ -384,6 +390,11 @@ class Collector:
 
     def _take(self, result: ResultRow, *, twin: bool) -> None:
         slot = result.row - self._first
+        if twin and result.kind == Kind.SUCCEEDED:
+            if slot in self._counted:
+                self.duplicates += 1
+                return
+            self._counted.add(slot)
         ours = 0 <= slot < self._rows and (self._sent is None or slot in self._sent)
         if (not ours or self._writer.index[slot]) and not self._takes(slot, result, twin=twin):
             return

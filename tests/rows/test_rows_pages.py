@@ -69,3 +69,14 @@ def test_without_the_call_nothing_happens(
     write(tmp_path / "out", 25)
     assert dropped == []
     assert (tmp_path / "out").read_bytes() == PIECE * 25
+
+
+def test_advice_that_is_not_taken_ends_nothing(
+    tmp_path: Path, dropped: Dropped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(pages, "_advise", refuse)
+    write(tmp_path / "out", 25)
+    assert (tmp_path / "out").read_bytes() == PIECE * 25

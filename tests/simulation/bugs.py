@@ -148,7 +148,7 @@ def _twins_forgotten() -> Any:
     """3. Of two batches that one create made, the second is forgotten."""
 
     def found(shard: Shard, event: life.Found, policy: Policy, now: float) -> Shard:
-        return life._running(shard, event.batch_ids[:1], "adopted", policy, now)
+        return life._running(shard, event.batch_ids[:1], "adopted", policy, now, adopted=True)
 
     return patch.dict(life._TABLE, {(State.SUBMITTING, life.Found): found})
 

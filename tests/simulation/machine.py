@@ -257,7 +257,7 @@ def crash_points() -> Generator[None]:
     """Inside steps, too, a process may die: whenever a file is synced or renamed."""
     import os
 
-    fsync, replace, rename = os.fsync, Path.replace, Path.rename
+    fsync, replace = os.fsync, Path.replace
 
     def point(what: str) -> None:
         process = PROCESS.get(None)
@@ -280,4 +280,4 @@ def crash_points() -> Generator[None]:
     try:
         yield
     finally:
-        os.fsync, Path.replace, Path.rename = fsync, replace, rename  # type: ignore[method-assign]
+        os.fsync, Path.replace = fsync, replace  # type: ignore[method-assign]

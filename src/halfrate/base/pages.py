@@ -7,6 +7,7 @@ pages serve the whole job.
 """
 
 import os
+from contextlib import suppress
 from typing import Final
 
 _STRIDE: Final = 32 << 20
@@ -56,5 +57,7 @@ def let_go(handle: int, end: int, length: int, *, written: bool = False) -> None
     elif _advise is not None:
         if written:
             os.fdatasync(handle)
-        # From the start: a page that lay across the last end could not be dropped then.
-        _advise(handle, 0, end, os.POSIX_FADV_DONTNEED)
+        # It is advice: that a file system does not take it must not end an upload half-way. From the start, because
+        # a page that lay across the last end could not be dropped then.
+        with suppress(OSError):
+            _advise(handle, 0, end, os.POSIX_FADV_DONTNEED)

@@ -52,8 +52,6 @@ class State(enum.StrEnum):
     """Refused in a way that time does not cure. Nothing of it runs; a person must act."""
 
 
-_ADOPTED = "adopted"
-
 LIVE = frozenset(State) - {State.DONE, State.STOPPED}
 COSTING = frozenset({State.SUBMITTING, State.RUNNING, State.CANCELLING})
 """States in which a batch is, or may be, at work at the provider."""
@@ -466,7 +464,9 @@ def _intent_made(shard: Shard, event: IntentMade, policy: Policy, now: float) ->
     )
 
 
-def _running(shard: Shard, batch_ids: Sequence[str], status: str, policy: Policy, now: float) -> Shard:
+def _running(
+    shard: Shard, batch_ids: Sequence[str], status: str, policy: Policy, now: float, *, adopted: bool
+) -> Shard:
     twins = tuple(batch_ids[1:])
     return _to(
         shard,
@@ -474,18 +474,18 @@ def _running(shard: Shard, batch_ids: Sequence[str], status: str, policy: Policy
         now + (0 if twins else policy.poll_first),
         submitted_at=shard.intent_at,
         status=status,
-        refs=_refs(shard, batch_id=batch_ids[0], adopted=status == _ADOPTED, twins=twins, uncancelled=twins),
+        refs=_refs(shard, batch_id=batch_ids[0], adopted=adopted, twins=twins, uncancelled=twins),
     )
 
 
 def _created(shard: Shard, event: Created, policy: Policy, now: float) -> Shard:
-    return _running(shard, (event.batch_id,), event.status, policy, now)
+    return _running(shard, (event.batch_id,), event.status, policy, now, adopted=False)
 
 
 def _found(shard: Shard, event: Found, policy: Policy, now: float) -> Shard:
     if len(event.batch_ids) == 0 or set(event.batch_ids) & set(shard.refs.past):
         raise IllegalStep(f"shard {shard.id} cannot adopt {event.batch_ids}: empty, or known to be others")
-    return _running(shard, event.batch_ids, _ADOPTED, policy, now)
+    return _running(shard, event.batch_ids, "adopted", policy, now, adopted=True)
 
 
 def _create_refused(shard: Shard, event: CreateRefused, policy: Policy, now: float) -> Shard:

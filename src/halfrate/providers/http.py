@@ -148,7 +148,7 @@ class Http:
         self, method: str, path: str, *, body: bytes | Upload | None = None, timeout: float = 120.0
     ) -> bytes:
         """A request that costs nothing, and that the caller repeats and counts."""
-        return await self._in_thread(lambda: self._call(method, path, body, timeout, _whole, fresh=True))
+        return await self.send(method, path, body=body, timeout=timeout)
 
     def decode(self, raw: bytes, kind: type[_R]) -> _R:
         """A reply, understood. One that cannot be read leaves open what it meant: OutcomeUnknown."""

@@ -9,7 +9,7 @@ from halfrate.base.results import PlainRows, UnreadableLine
 
 _L = TypeVar("_L")
 
-NULL: Final = msgspec.Raw(b"null")
+_NULL: Final = msgspec.Raw(b"null")
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
 _FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -38,7 +38,7 @@ def plain_reader(
     def rows(found: list[_L], lines: Sequence[bytes], rest: Sequence[bytes]) -> PlainRows | None:
         taken = columns(found)
         numbers = _row_numbers(taken.names, row_prefix)
-        if numbers is None or NULL in taken.answers:
+        if numbers is None or _NULL in taken.answers:
             return None
         # NUL stands in no JSON. This copies them all in half the time that it takes to copy each.
         usages = b"\0".join(taken.usages).split(b"\0")

@@ -26,6 +26,8 @@ from halfrate.store.store import Fenced, Store
 
 _R = TypeVar("_R")
 _LEASE_MARGIN = 120.0
+_UPLOAD = 3600.0
+"""Seconds that a slow line is given for a request file, before another worker begins the upload anew."""
 _SOON = 0.0
 """After what a person has to mend: the loop ends, and the next one is to try it at once."""
 
@@ -112,9 +114,8 @@ class Worker:
     async def _upload(self, shard: Shard, job: Job, policy: Policy) -> None:
         intent = await self._intent(shard, job)
         meant = life.apply(shard, life.UploadMeant(), policy, self._clock.now())
-        lease_until = self._clock.now() + lease(policy)
-        save = functools.partial(self._store.save, lease_until=lease_until)
-        shard = await self._in_thread(save, meant, self._owner)
+        lease_until = self._clock.now() + lease(policy) + _UPLOAD
+        shard = await self._in_thread(self._store.save, meant, self._owner, lease_until=lease_until)
         try:
             file_id = await self._adapter(shard).upload(intent)
         except Refused as refusal:

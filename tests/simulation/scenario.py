@@ -159,9 +159,9 @@ def _job_ids(seed: int) -> Iterator[str]:
         yield "".join(rng.choice(ids._ALPHABET) for _ in range(10))
 
 
-def _tokens(seed: int) -> Callable[[int], str]:
+def _tokens(seed: int) -> Callable[[], str]:
     rng = random.Random(f"tokens {seed}")
-    return lambda size: rng.randbytes(size).hex()
+    return lambda: rng.randbytes(4).hex()
 
 
 class _EmulatorClock:
@@ -202,7 +202,7 @@ class _Run:
         names = _job_ids(seed)
         stack.enter_context(patch.dict(os.environ, keys))
         stack.enter_context(patch("halfrate.service.drafts.new_job_id", lambda: next(names)))
-        stack.enter_context(patch("halfrate.engine.owner.secrets.token_hex", _tokens(seed)))
+        stack.enter_context(patch("halfrate.engine.owner.new_token", _tokens(seed)))
         stack.enter_context(network.installed())
         stack.enter_context(crash_points())
         stack.enter_context(patch("halfrate.engine.loop._LONGEST_NAP", plan.nap))

@@ -5,16 +5,21 @@ A row's id at the provider is `hr-<shard>-<attempt>-<row>`: it fits the strictes
 The part before the row, `hr-<shard>-<attempt>`, is the tag handle of the batch.
 """
 
-import secrets
+import os
 
 # Crockford's base 32 in lower case: no i, l, o, u, so an id can be read out over a telephone.
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # 32 of them, so that bytes fall on all alike
 _JOB_LENGTH = 10  # 50 random bits
 
 
 def new_job_id() -> str:
     """A fresh job id such as `k3v9x2m4qp`."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_JOB_LENGTH))
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(_JOB_LENGTH))
+
+
+def new_token() -> str:
+    """Eight random digits that tell two processes of one number apart."""
+    return os.urandom(4).hex()
 
 
 def shard_id(job_id: str, number: int) -> str:

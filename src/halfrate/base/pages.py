@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 _STRIDE: Final = 32 << 20
-_KEPT: Final = 512 << 20
+_KEPT: Final = 1 << 30
 """Bytes that a process may leave in the cache: a small job is never read from the disk again."""
 
 _advise = getattr(os, "posix_fadvise", None)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import signal
 import time
 from collections.abc import Callable, Generator
@@ -11,9 +10,10 @@ from pathlib import Path
 import click
 
 from halfrate.base.errors import HalfrateError, Refused, UsageError
+from halfrate.base.memory import share_heap
 from halfrate.cli.app import EXIT_DETACHED, EXIT_FAILED, EXIT_ROWS_FAILED, EXIT_WRONG
 from halfrate.cli.display import Display, display_for
-from halfrate.cli.text import next_steps, report_object, summary_lines
+from halfrate.cli.text import echo_json, next_steps, report_object, summary_lines
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import COSTING
 from halfrate.engine.loop import Loop
@@ -24,6 +24,8 @@ from halfrate.service.report import Report
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
 _OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), help=".jsonl, .csv or .parquet.")
+_FEW_ROWS = 20_000
+"""A job that small does not live long enough for what its threads hold to add up."""
 _RAW = click.option("--raw", is_flag=True, help="Write the provider's own result objects.")
 
 
@@ -52,7 +54,7 @@ def results(job: str, output: Path | None, raw: bool, as_json: bool) -> int:
         path = _deliver(service, found, output, raw=raw)
         report = service.report(found.id)
     if as_json:
-        click.echo(json.dumps(report_object(report, str(path))))
+        echo_json(report_object(report, str(path)))
     else:
         coming = f", {report.waiting:,} still to come" if report.waiting else ""
         click.echo(
@@ -77,7 +79,7 @@ def retry(job: str, output: Path | None, as_json: bool) -> int:
                 why = f"rows are still on their way. Wait for them with: halfrate attach {found.id}"
             click.echo(f"There is nothing to send again: {why}", err=True)
             if as_json:
-                click.echo(json.dumps(report_object(report, None)))
+                echo_json(report_object(report, None))
             return 0
         return carry(service, service.find(found.id), output=output, raw=False, as_json=as_json)
 
@@ -94,7 +96,7 @@ def cancel(job: str, output: Path | None, as_json: bool) -> int:
         if not service.cancel(found.id) and not service.report(found.id).waiting:
             click.echo(f"Job {found.id} has nothing that could be cancelled.", err=True)
             if as_json:
-                click.echo(json.dumps(report_object(service.report(found.id), None)))
+                echo_json(report_object(service.report(found.id), None))
             return 0
         if not as_json:
             click.echo("Asked the provider to stop; waiting for what it has finished.", err=True)
@@ -117,6 +119,8 @@ def carry(
         service.check_target(output)
     if not as_json:
         click.echo(f"Job {job.id}", err=True)
+    if job.rows > _FEW_ROWS:
+        share_heap()
     try:
         with display_for(service, job, quiet=as_json) as display:
             left = asyncio.run(_run(service, job, display, until_submitted=until_submitted))
@@ -136,7 +140,7 @@ def carry(
         return EXIT_DETACHED
     report = service.report(job.id)
     if as_json:
-        click.echo(json.dumps(report_object(report, str(path))))
+        echo_json(report_object(report, str(path)))
     else:
         for line in summary_lines(report, str(path), time.monotonic() - started):
             click.echo(line, err=True)
@@ -151,7 +155,7 @@ def _standing(service: Service, job: Job, *, as_json: bool = False) -> None:
     shards = service.shards(job.id)
     at_work = sum(shard.state in COSTING for shard in shards)
     if as_json:
-        click.echo(json.dumps(report_object(report, None)))
+        echo_json(report_object(report, None))
     if at_work:
         batches = f"{at_work} batch{'es' if at_work != 1 else ''}"
         click.echo(f"{batches} of job {job.id} may be at work at the provider, and cost money.", err=True)

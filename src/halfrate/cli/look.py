@@ -1,12 +1,11 @@
 """Looking at jobs and at what they cost, without touching a provider."""
 
-import json
 from typing import Any
 
 import click
 
 from halfrate.base.money import show_usd
-from halfrate.cli.text import clock, money, money_line, report_object, shard_line, summary_lines
+from halfrate.cli.text import clock, echo_json, money, money_line, report_object, shard_line, summary_lines
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 from halfrate.store.store import LedgerLine
@@ -22,7 +21,7 @@ def jobs(limit: int, as_json: bool) -> int:
     with Service(Home.from_environment()) as service:
         reports = [service.report(job.id, reasons=False) for job in service.jobs(limit)]
     if as_json:
-        click.echo(json.dumps([report_object(report, report.job.output) for report in reports]))
+        echo_json([report_object(report, report.job.output) for report in reports])
         return 0
     if not reports:
         click.echo("No jobs yet. `halfrate demo` shows one; `halfrate run --help` says how to start one.")
@@ -71,7 +70,7 @@ def status(job: str, as_json: bool) -> int:
             }
             for shard in shards
         ]
-        click.echo(json.dumps(body))
+        echo_json(body)
         return 0
     click.echo(f"Job {found.id}: {found.state.value}, started {clock(found.created_at)}")
     click.echo(f"{found.spec.provider}/{found.spec.model or '*'} over {found.input_name}")
@@ -99,7 +98,7 @@ def cost(job: str | None, by: str | None, as_json: bool) -> int:
         )
         report = service.report(found.id) if found is not None else None
     if as_json:
-        click.echo(json.dumps([_line_object(line) for line in lines]))
+        echo_json([_line_object(line) for line in lines])
         return 0
     if not lines:
         click.echo("Nothing was paid yet.")

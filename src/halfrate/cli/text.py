@@ -3,10 +3,18 @@
 import datetime
 from typing import Any
 
+import click
+import msgspec
+
 from halfrate.base.money import show_usd, usd
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import Shard, State
 from halfrate.service.report import Report
+
+
+def echo_json(value: object) -> None:
+    """Print one line for a program to read."""
+    click.echo(msgspec.json.encode(value).decode())
 
 
 def plan_lines(job: Job, batches: int) -> list[str]:

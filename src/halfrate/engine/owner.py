@@ -8,12 +8,12 @@ lease to end. A name from another machine proves nothing, and its lease is waite
 import fcntl
 import os
 import re
-import secrets
 import socket
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from halfrate.base.errors import StorageError
+from halfrate.base.ids import new_token
 
 
 class Owner:
@@ -21,7 +21,7 @@ class Owner:
 
     def __init__(self, folder: Path) -> None:
         host = re.sub(r"[^a-zA-Z0-9]", "", socket.gethostname())[:30] or "host"
-        self.name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = f"{host}-{os.getpid()}-{new_token()}"
         self._host = host
         self._folder = folder
         self._file: BinaryIO | None = None

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from importlib.resources import files
+from pathlib import Path
 
 import msgspec
 
@@ -91,4 +91,4 @@ def _rates(rates: dict[str, str]) -> Rates:
 @functools.cache
 def load_book() -> PriceBook:
     """The book that ships with this version."""
-    return PriceBook(files("halfrate.prices").joinpath("book.json").read_bytes())
+    return PriceBook(Path(__file__).with_name("book.json").read_bytes())

@@ -376,7 +376,8 @@ def _copy(response: http.client.HTTPResponse, write: Callable[[memoryview], int]
 
 def _proxy_for(url: SplitResult) -> tuple[str, int] | None:
     """The proxy that the environment names for this URL, as (host, port)."""
-    if not any(name.lower().endswith("_proxy") for name in os.environ):
+    # Importing what knows all about proxies takes longer than asking whether there is one.
+    if not any(name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name in os.environ):
         return None
     from urllib.request import getproxies, proxy_bypass
 

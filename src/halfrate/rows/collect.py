@@ -272,7 +272,7 @@ class Collector:
     @property
     def recognised(self) -> int:
         """Lines that named a row of this attempt, so far."""
-        return sum(1 for value in self._writer.index if value)
+        return self._writer.known
 
     def read(self, path: Path, *, twin: int = 0) -> None:
         """Take in one result file. `twin`: the number of a batch that should not have been, from 1: what it
@@ -300,7 +300,7 @@ class Collector:
         """
         index = self._writer.index
         slots = range(self._rows) if self._sent is None else sorted(self._sent)
-        missing = [slot for slot in slots if not index[slot]]
+        missing = [slot for slot in slots if not index[slot]] if 0 in index else []
         if self.nameless and absent in _UNTOLD:
             # Lines that name no row may be theirs, and paid for: to send these rows again could pay twice.
             absent, why = Kind.FAILED, MAY_BE_PAID
@@ -309,9 +309,10 @@ class Collector:
             self._writer.add(slot, absent, record)
         if missing:
             self._errors[why] = self._errors.get(why, 0) + len(missing)
-        kinds = [0] * 8
-        for slot in slots:
-            kinds[index[slot] & 7] += 1
+        found = self._writer.kinds()
+        if self._sent is not None:
+            found = bytes(map(found.__getitem__, slots))
+        kinds = [found.count(kind) for kind in range(8)]
         top = sorted(self._errors.items(), key=lambda item: -item[1])[:20]
         return Collection(
             counts=Counts(

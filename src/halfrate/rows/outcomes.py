@@ -30,6 +30,7 @@ KIND = 3
 """Bits of a place that hold the row's kind."""
 _LENGTH_BITS = 24
 _KIND = (1 << KIND) - 1
+_KIND_OF = bytes(byte & _KIND for byte in range(256))
 LONGEST = (1 << _LENGTH_BITS) - 1
 """The longest record whose length a place can hold."""
 PLACE = KIND + _LENGTH_BITS
@@ -88,6 +89,15 @@ class OutcomeWriter:
     def kind(self, slot: int) -> int:
         return self.index[slot] & _KIND
 
+    @property
+    def known(self) -> int:
+        """How many rows have a record."""
+        return len(self.index) - self.index.count(0)
+
+    def kinds(self) -> bytes:
+        """The kind of every row, a byte for each; 0 where nothing is known."""
+        return _kinds(self.index)
+
     def commit(self) -> None:
         """Make the file durable under its own name."""
         self.flush()
@@ -108,6 +118,12 @@ class OutcomeWriter:
         while view:
             view = view[self._file.write(view) :]
         self._size += len(data)
+
+
+def _kinds(index: "array.array[int]") -> bytes:
+    # The lowest byte of each place, and of that the bits that hold the kind.
+    lowest = 0 if sys.byteorder == "little" else 7
+    return memoryview(index).cast("B")[lowest::8].tobytes().translate(_KIND_OF)
 
 
 class _LongRecordError(Exception):

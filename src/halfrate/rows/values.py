@@ -13,10 +13,8 @@ from typing import Any, cast
 import msgspec
 
 _QUOTE = 34
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
-)
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE = rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+_SURROGATE = rb"\\u[dD][89a-fA-F]"
 
 
 def escaped(text: str) -> bytes:
@@ -116,7 +114,7 @@ def why_not_json(line: bytes, fault: Exception) -> str:
         json.loads(line)
     except (ValueError, RecursionError):
         return f"this is not valid JSON ({fault})."
-    if _SURROGATE.search(line):
+    if re.search(_SURROGATE, line):
         return "a string holds half of a surrogate pair (\\ud800 to \\udfff), which stands for no character."
     return f"this is not valid JSON ({fault}). Python writes NaN and Infinity, which JSON has not."
 
@@ -127,7 +125,8 @@ def mend_surrogates(line: bytes) -> bytes:
     JSON allows them and some writers let them through, but they stand for no character, and a strict reader
     would throw away the whole line: an answer that was paid for.
     """
-    return _ESCAPE.sub(lambda match: b"\\ufffd" if match["half"] else match[0], line)
+    # Compiled when it is needed, which is seldom: it takes longer than a hundred rows.
+    return re.sub(_ESCAPE, lambda match: b"\\ufffd" if match["half"] else match[0], line)
 
 
 def decode_value(value: bytes) -> Any:

@@ -5,6 +5,7 @@ A migration that was released is never edited: the next one mends it.
 """
 
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Final
 
 from halfrate.base.errors import StorageError
@@ -33,9 +34,7 @@ def bring_up_to_date(connector: Connector) -> None:
 def statements(number: int) -> list[str]:
     """The statements of a migration, in order."""
     # Not needed, and so not paid for, by a command that finds its database up to date.
-    from importlib.resources import files
-
-    file = files("halfrate.store.migrations").joinpath(f"{number:04}_{MIGRATIONS[number]}.sql")
+    file = Path(__file__).parent / "migrations" / f"{number:04}_{MIGRATIONS[number]}.sql"
     lines = file.read_text(encoding="utf-8").splitlines()
     text = "\n".join(line.partition("--")[0].rstrip() for line in lines)
     return [statement.strip() for statement in text.split(";") if statement.strip()]

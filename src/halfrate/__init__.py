@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from halfrate.base.errors import (
     HalfrateError,
     InputError,
+    JobPaused,
     OutcomeUnknown,
     ProviderError,
     Refused,
@@ -28,6 +29,7 @@ __all__ = [
     "HalfrateError",
     "InputError",
     "Job",
+    "JobPaused",
     "OutcomeUnknown",
     "ProviderError",
     "Refused",

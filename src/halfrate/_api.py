@@ -25,7 +25,7 @@ from typing import (
 
 import msgspec
 
-from halfrate.base.errors import SettingsError, UsageError
+from halfrate.base.errors import JobPaused, SettingsError, UsageError
 from halfrate.base.money import parse_usd, show_usd, usd
 from halfrate.base.types import Endpoint, Usage
 from halfrate.rows.collect import Check, InvalidAnswer
@@ -68,7 +68,10 @@ class Options(TypedDict, total=False):
     output: a Pydantic model class or a JSON Schema that every answer must meet. An answer that does not is a
         failed row, and is asked for again as often as `attempts` allows.
     deadline: "8h", "06:00", an ISO time, a datetime or a timedelta.
-    tags: names for `halfrate cost --by`.
+    rescue: False: never pay for real time, even if the deadline is missed.
+    priority: one more gets twice the share of a provider's queue that is full.
+    keep_going: go on when most rows of a batch fail, instead of pausing the job (JobPaused).
+    tags: names for `halfrate cost --by`; `team` shares queues fairly.
     max_cost: USD; refused with UsageError if it could cost more, or if the price is unknown.
     new: start a new job even if the same one is unfinished.
     home: the folder where jobs are kept; HALFRATE_HOME by default.
@@ -85,6 +88,9 @@ class Options(TypedDict, total=False):
     id: str | None
     allow_empty: bool
     deadline: Deadline
+    rescue: bool
+    priority: int
+    keep_going: bool
     tags: Mapping[str, str]
     attempts: int
     max_cost: str | float | Decimal | None
@@ -225,15 +231,37 @@ class Job:
         return not self.report().waiting
 
     async def afinish(self) -> Results:
-        """Go on with the job to its end."""
+        """Go on with the job to its end. Raises JobPaused where it is held back before that."""
         with self.service() as service:
             await service.run(self.id, check=_check(self.output))
             service.conclude(self.id)
-            return Results(self, service.report(self.id))
+            report = service.report(self.id)
+        if report.paused and report.waiting:
+            why = f" because {report.paused_because}" if report.paused_because else ""
+            raise JobPaused(
+                f"Job {self.id} is paused{why}. {report.waiting:,} rows are not sent; all that was done is kept. "
+                f'Go on with halfrate.job("{self.id}").resume(), or end it with cancel().'
+            )
+        return Results(self, report)
 
     def finish(self) -> Results:
         """Go on with the job to its end."""
         return _blocking(self.afinish)
+
+    def pause(self) -> None:
+        """Send nothing more for now. What is with the provider already goes on there."""
+        with self.service() as service:
+            service.pause(self.id)
+
+    async def aresume(self, *, keep_going: bool = False) -> Results:
+        """Go on after a pause, and wait. `keep_going`: also when most rows of a batch fail."""
+        with self.service() as service:
+            service.resume(self.id, keep_going=keep_going)
+        return await self.afinish()
+
+    def resume(self, *, keep_going: bool = False) -> Results:
+        """Go on after a pause, and wait. `keep_going`: also when most rows of a batch fail."""
+        return _blocking(lambda: self.aresume(keep_going=keep_going))
 
     async def aretry(self) -> Results:
         """Send the rows again that did not succeed, and wait for them."""
@@ -305,7 +333,9 @@ async def _start(rows: Any, options: Options, *, until_submitted: bool) -> Job:
             draft.discard()
             started = Job(twin.id, home=home, output=output)
         else:
-            _keep_to(limit, draft.ceiling.cost, draft.discard)
+            rescue = draft.job.deadline is not None and draft.job.rescue
+            most = draft.ceiling.realtime_cost if rescue else draft.ceiling.cost
+            _keep_to(limit, most, draft.discard)
             started = Job(service.submit(draft).id, home=home, output=output)
         if until_submitted:
             await service.run(started.id, check=_check(output), until_submitted=True)
@@ -333,6 +363,9 @@ def _ask(rows: Any, options: Options) -> Ask:
         allow_empty=options.get("allow_empty", False),
         tags={key: str(value) for key, value in (options.get("tags") or {}).items()},
         deadline=deadline_at(options.get("deadline"), datetime.datetime.now(datetime.UTC)),
+        rescue=options.get("rescue", True),
+        priority=options.get("priority", 0),
+        keep_going=options.get("keep_going", False),
         max_attempts=options.get("attempts", 5),
     )
 

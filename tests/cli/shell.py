@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from halfrate.cli.app import main
-from halfrate.emulator import Emulator, Pace, ScaledClock
+from halfrate.emulator import Emulator, Limits, Pace, ScaledClock
 
 MODELS = {"openai": "openai/gpt-4.1-mini", "anthropic": "anthropic/claude-haiku-4-5"}
 KEY = "sk-marked-3f9a6c1e77d24b58"
@@ -139,10 +139,14 @@ def _captured() -> Generator[tuple[Any, Any]]:
 
 
 @contextmanager
-def open_shell(folder: Path, *faults: str, pace: Pace | None = None) -> Generator[Shell]:
+def open_shell(
+    folder: Path, *faults: str, pace: Pace | None = None, limits: Limits | None = None
+) -> Generator[Shell]:
     clock = ScaledClock()
     with (
-        Emulator(seed=1, clock=clock, faults=list(faults), pace=pace or Pace.instant()) as emulator,
+        Emulator(
+            seed=1, clock=clock, faults=list(faults), pace=pace or Pace.instant(), limits=limits or Limits()
+        ) as emulator,
         emulator.running() as url,
     ):
         yield Shell(folder, emulator, clock, url)

@@ -39,6 +39,12 @@ EVENTS: tuple[type[Any], ...] = (
     life.Abandoned,
     life.CancelAsked,
     life.Resumed,
+    life.SendNow,
+    life.RescueAsked,
+    life.Answered,
+    life.Cut,
+    life.PauseAsked,
+    life.PauseEnded,
 )
 NAMES = st.sampled_from(["b1", "b2", "b3", "b4"])
 WAIT = st.none() | st.floats(0, 300)
@@ -71,7 +77,14 @@ def events() -> st.SearchStrategy[life.Event]:
         st.builds(life.BatchMissing, st.just(TROUBLE)),
         st.builds(life.CancelSent, NAMES, st.booleans()),
         st.integers(0, 10).map(lambda n: life.Collected(Counts(succeeded=10 - n, failed=n), n, ("f1", "o1"))),
+        st.builds(life.Collected, st.just(Counts(failed=10)), st.integers(0, 10), too_much=st.just(True)),
         st.builds(life.Foreign),
+        st.builds(life.SendNow, st.sampled_from(["flex", "standard"])),
+        st.builds(life.RescueAsked, st.just("standard")),
+        st.builds(life.Answered, st.integers(0, 10), st.none() | st.just(TROUBLE), st.floats(0, 90)),
+        st.builds(life.Cut, st.integers(0, 10)),
+        st.builds(life.PauseAsked, st.sampled_from(["", "rows fail"])),
+        st.builds(life.PauseEnded),
         st.builds(life.Cleaned),
         st.builds(life.Abandoned),
         st.builds(life.CancelAsked),
@@ -95,14 +108,16 @@ def planned() -> Shard:
 
 
 COMMANDS_OF: dict[State, tuple[type[Any], ...]] = {
-    State.PLANNED: (life.Upload, life.Create, life.Abandon),
-    State.UPLOADED: (life.Create, life.Abandon),
+    State.PLANNED: (life.Upload, life.Create, life.Abandon, life.CutDown),
+    State.UPLOADED: (life.Create, life.Abandon, life.CutDown),
     State.SUBMITTING: (life.Find,),
     State.RUNNING: (life.Poll, life.CancelBatch),
     State.CANCELLING: (life.Poll, life.CancelBatch),
+    State.ANSWERING: (life.Answer,),
     State.COLLECTING: (life.Collect,),
     State.CLEANING: (life.CleanUp,),
     State.DONE: (life.Rest,),
+    State.PAUSED: (life.Rest,),
     State.STOPPED: (life.Rest,),
 }
 
@@ -115,7 +130,7 @@ def check_step(before: Shard, event: life.Event, after: Shard, policy: Policy, n
     assert after.rows == before.rows
     assert after.attempt in {before.attempt, before.attempt + 1}
     assert set(before.refs.past) <= set(after.refs.past)
-    if after.attempt > before.attempt and not isinstance(event, life.Resumed):
+    if after.attempt > before.attempt and not isinstance(event, life.Resumed | life.Cut):
         assert after.attempt <= before.last_attempt
     if before.state is State.SUBMITTING and after.state in {State.PLANNED, State.UPLOADED}:
         # The only ways back to another create: a no, or an absence that can be believed.
@@ -220,10 +235,19 @@ def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
         case life.CancelBatch(batch_id, twin):
             return draw([life.CancelSent(batch_id, twin), fail])
         case life.Collect():
-            left = draw([0, 1, shard.rows_left])
-            return draw([life.Collected(counts_of(shard, left), left, ("f1",)), fail, life.Foreign()])
+            left = draw([0, 1, shard.sending])
+            kept = life.Collected(counts_of(shard, left), left, ("f1",), too_much=left > 1)
+            return draw([kept, fail, life.Foreign()])
         case life.CleanUp():
             return draw([life.Cleaned(), fail])
+        case life.Answer(stop):
+            return (
+                draw([life.Answered(0), life.Answered(1), life.Answered(1, TROUBLE, 5.0), fail])
+                if not stop
+                else life.Answered(1)
+            )
+        case life.CutDown(rows):
+            return life.Cut(rows)
         case life.Abandon():
             return life.Abandoned()
         case life.Rest():
@@ -256,7 +280,7 @@ def test_every_path_ends_and_attempts_are_bounded(
         check_step(shard, event, after, policy, now)
         shard = msgspec.structs.replace(after, version=shard.version + 1)
     assert shard.state in {State.DONE, State.STOPPED}
-    assert shard.attempt <= 3
+    assert shard.attempt <= 3 + policy.halvings
     if shard.state is State.DONE:
         assert shard.refs.leftovers == ()
         assert creates or shard.cancel_requested
@@ -339,7 +363,7 @@ def test_a_missing_batch_is_not_sent_again() -> None:
 def test_a_retry_never_uses_a_number_twice() -> None:
     done = msgspec.structs.replace(planned(), state=State.DONE, attempt=3, rows_left=0)
     again = life.apply(done, life.Resumed(4), UPLOADING, 10)
-    assert (again.state, again.attempt, again.rows_left, again.insist) == (State.PLANNED, 4, 4, True)
+    assert (again.state, again.attempt, again.rows_left, again.insist_from) == (State.PLANNED, 4, 4, 4)
     assert again.last_attempt == 4 + UPLOADING.max_attempts - 1
     with pytest.raises(IllegalStep, match="no row"):
         life.apply(done, life.Resumed(0), UPLOADING, 10)

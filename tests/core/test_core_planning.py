@@ -64,10 +64,10 @@ def test_a_snapshot_is_billed_as_the_model_that_was_asked_for() -> None:
     assert pricing.priced_as("gpt-4.1-mini-2025-04-14") == "gpt-4.1-mini"
     assert pricing.priced_as("gpt-4.1-2025-04-14") == "gpt-4.1"
     assert pricing.priced_as("other") == "other"
-    assert pricing.batch("other", tokens(1, 1)) is None
+    assert pricing.paid("other", tokens(1, 1), "batch") is None
     one = JobPricing(JobPrices({"alias": FLAT}, {"alias": FLAT}))
     assert one.priced_as("what-it-stands-for") == "alias"
-    assert one.batch("alias", tokens(1, 0)) == one.standard("alias", tokens(1, 0)) == 50_000
+    assert one.paid("alias", tokens(1, 0), "batch") == one.standard("alias", tokens(1, 0)) == 50_000
 
 
 def spec(**options: Any) -> RequestSpec:

@@ -7,7 +7,7 @@ import pytest
 from halfrate.emulator import CacheModel, fingerprint
 
 from .conftest import Build
-from .driver import ANTHROPIC, CLAUDE, Driver, chat_body, chat_rows, claude_params, row
+from .driver import ANTHROPIC, CLAUDE, OPENAI, Driver, chat_body, chat_rows, claude_params, row
 
 LONG = "The rules of this desk. " * 400  # 9,600 bytes: 2,400 tokens
 
@@ -35,13 +35,35 @@ def test_a_batch_by_hand(driver: Driver) -> None:
 
 
 def test_realtime_costs_twice_as_much_and_flex_the_same_as_a_batch(driver: Driver) -> None:
-    body = chat_body("Where is order 0?", max_tokens=10)
-    driver.json("POST", "/v1/chat/completions", body)
-    driver.json("POST", "/v1/chat/completions", {**body, "service_tier": "flex"})
+    body = chat_body("Where is order 0?", "gpt-5-mini", max_tokens=10)
+    for tier in ({}, {"service_tier": "flex"}, {"service_tier": "priority"}):
+        driver.json("POST", "/v1/chat/completions", {**body, **tier})
     meter = driver.meter()
-    once = 12 * 200_000 + 10 * 800_000
-    assert meter["picodollars_by_tier"] == {"standard": 2 * once, "flex": once}
-    assert (meter["realtime_billed"], meter["rows_billed"]) == (2, 0)
+    # gpt-5-mini: $0.25 and $2.00 per million tokens, half of that in flex, $0.45 and $3.60 with priority.
+    once = 12 * 125_000 + 10 * 1_000_000
+    dear = 12 * 450_000 + 10 * 3_600_000
+    assert meter["picodollars_by_tier"] == {"standard": 2 * once, "flex": once, "priority": dear}
+    assert meter["rows_by_tier"] == {"standard": 1, "flex": 1, "priority": 1}
+    assert {tier: tokens["input"] for tier, tokens in meter["tokens_by_tier"].items()} == {
+        "standard": 12,
+        "flex": 12,
+        "priority": 12,
+    }
+    assert (meter["realtime_billed"], meter["rows_billed"]) == (3, 0)
+    # The tier is no part of what was asked for: the same row was paid for three times.
+    assert list(meter["realtime_by_fingerprint"].values()) == [3]
+    assert meter["realtime_billed_again"] == 2
+
+
+def test_a_row_of_a_batch_is_no_row_in_real_time(driver: Driver) -> None:
+    finish(driver, [row("one", chat_body("same"))])
+    driver.json(
+        "POST", "/v1/chat/completions", chat_body("same"), headers={**OPENAI, "x-client-request-id": "x"}
+    )
+    meter = driver.meter()
+    assert list(meter["billed_by_fingerprint"].values()) == [2]
+    assert list(meter["realtime_by_fingerprint"].values()) == [1]
+    assert (meter["billed_by_custom_id"], meter["realtime_billed_again"]) == ({"one": 1, "x": 1}, 0)
 
 
 def test_embeddings_by_hand(driver: Driver) -> None:
@@ -141,7 +163,7 @@ def test_the_same_row_under_two_names_is_billed_twice_by_fingerprint(driver: Dri
     body = chat_body("The very same")
     finish(driver, [row("one", body)])
     finish(driver, [row("two", dict(reversed(body.items())))])
-    driver.json("POST", "/v1/chat/completions", {**body, "service_tier": "flex"})
+    driver.json("POST", "/v1/chat/completions", {**body, "service_tier": "priority"})
     meter = driver.meter()
     assert meter["billed_by_fingerprint"] == {fingerprint(body): 3}
     assert meter["billed_by_custom_id"] == {"one": 1, "two": 1}

@@ -170,7 +170,7 @@ def _paid_by_guess() -> Any:
 
     def both(self: Collector, slot: int, result: Any, *, twin: bool) -> bool:
         if result.kind == Kind.SUCCEEDED and 0 <= slot < self._rows:
-            self._books.count(result)
+            self._books.count(result, "batch")
         return takes(self, slot, result, twin=twin)
 
     return patch.object(Collector, "_takes", both)

@@ -106,9 +106,18 @@ class Disk:
         shutil.copytree(self._folder, self._image)
 
     def restore(self) -> None:
-        # Cleaning up on the way out of a step is what a killed process does not do.
-        shutil.rmtree(self._folder)
-        self._image.rename(self._folder)
+        # Cleaning up on the way out of a step is what a killed process does not do. Files that are as they were
+        # are left alone: other processes have them open.
+        for path in sorted(self._folder.rglob("*"), reverse=True):
+            if not (self._image / path.relative_to(self._folder)).exists():
+                path.rmdir() if path.is_dir() else path.unlink()
+        for image in sorted(self._image.rglob("*")):
+            path = self._folder / image.relative_to(self._image)
+            if image.is_dir():
+                path.mkdir(exist_ok=True)
+            elif not path.exists() or path.read_bytes() != image.read_bytes():
+                path.write_bytes(image.read_bytes())
+        shutil.rmtree(self._image)
 
 
 class Machine:

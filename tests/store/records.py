@@ -1,29 +1,32 @@
 """Jobs, shards and collections for the tests of the store."""
 
-import sqlite3
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from halfrate.base.results import Billed, Collection
 from halfrate.base.types import Counts, JobPrices, RequestSpec, Usage
+from halfrate.core.admission import Quota
 from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import Refs, Shard, State
 from halfrate.store.store import Store
+
+from .databases import Database
 
 ACCOUNT = "openai@https://api.example/v1"
 LEASE = 100.0
 
 
-def url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'halfrate.db'}"
+def opened(database: Database) -> AbstractContextManager[Store]:
+    return closing(Store.open(database.url))
 
 
-def opened(folder: Path) -> AbstractContextManager[Store]:
-    return closing(Store.open(url(folder)))
+def with_room(store: Store, *accounts: str) -> None:
+    """Say that everything fits the accounts' queues: what is claimed is then a matter of time alone."""
+    for account in accounts or (ACCOUNT,):
+        store.set_quota(Quota(account=account, model="m", kind="tokens", most=10**12), 0.0)
 
 
 def a_job(job_id: str = "job", **changes: Any) -> Job:
@@ -94,9 +97,3 @@ def a_collection(
         missing=0,
         errors=errors,
     )
-
-
-def look(folder: Path, statement: str) -> list[tuple[Any, ...]]:
-    """What another program sees in the database."""
-    with closing(sqlite3.connect(folder / "halfrate.db")) as connection:
-        return connection.execute(statement).fetchall()

@@ -1,20 +1,28 @@
 """The store against a model of it: whatever the order of calls, and however stale the caller's knowledge."""
 
-import tempfile
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from halfrate.base.errors import IllegalStep
-from halfrate.core.lifecycle import LIVE, Shard, State
+from halfrate.core.lifecycle import MOVING, WAITING, Shard, State
 from halfrate.store.store import Fenced, Store
 
-from .records import ACCOUNT, a_collection, a_job, billed, shards, url
+from .databases import Database
+from .records import ACCOUNT, a_collection, a_job, billed, shards, with_room
 
 JOBS = ("a", "b")
 OWNERS = st.sampled_from(["v", "w", "x"])
@@ -28,6 +36,11 @@ class Known(msgspec.Struct):
     shard: Shard
     owner: str | None
     next_at: float
+    reserved: bool = False
+
+    @property
+    def needs_room(self) -> bool:
+        return self.shard.state in WAITING and not self.reserved
 
     def take(self, owner: str | None, next_at: float) -> None:
         self.owner = owner
@@ -42,10 +55,11 @@ Held = tuple[Shard, str]
 class Stores(RuleBasedStateMachine):
     held: Bundle[Held] = Bundle("held")
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.store = Store.open(url(Path(self.folder.name)))
+        self.database = database
+        self.store = Store.open(database.url)
+        with_room(self.store)
         self.known: dict[str, Known] = {}
         self.paid: dict[tuple[str, int], int] = {}
         self.batches: dict[str, str] = {}
@@ -53,7 +67,6 @@ class Stores(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.store.close()
-        self.folder.cleanup()
 
     @initialize()
     def add(self) -> None:
@@ -71,14 +84,15 @@ class Stores(RuleBasedStateMachine):
     @rule(target=held, owner=OWNERS, job_id=st.sampled_from([None, *JOBS]), limit=st.integers(0, 4))
     def claim(self, owner: str, job_id: str | None, limit: int) -> Any:
         due = [
-            (known.next_at, known.shard.id)
+            (known.needs_room, known.next_at, known.shard.id)
             for known in self.known.values()
-            if known.shard.state in LIVE
+            if known.shard.state in MOVING
             and known.next_at <= self.now
             and job_id in {None, known.shard.job_id}
         ]
-        expected = [self.known[shard_id] for _, shard_id in sorted(due)[:limit]]
+        expected = [self.known[shard_id] for *_, shard_id in sorted(due)[:limit]]
         for known in expected:
+            known.reserved = known.reserved or known.needs_room
             known.take(owner, self.now + LEASE)
         claimed = self.store.claim(owner, self.now, LEASE, job_id=job_id, limit=limit)
         assert_same(claimed, expected)
@@ -174,7 +188,7 @@ class Stores(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.store.close()
-        self.store = Store.open(url(Path(self.folder.name)))
+        self.store = Store.open(self.database.url)
 
     # ------------------------------------------------------------ what must hold
 
@@ -183,7 +197,7 @@ class Stores(RuleBasedStateMachine):
         for job_id in JOBS:
             expected = [known for known in self.known.values() if known.shard.job_id == job_id]
             assert_same(self.store.shards(job_id), expected)
-            due = [known.next_at for known in expected if known.shard.state in LIVE]
+            due = [known.next_at for known in expected if known.shard.state in MOVING]
             assert self.store.next_due(job_id) == min(due, default=None)
         assert self.store.owners() == sorted({known.owner for known in self.known.values() if known.owner})
 
@@ -208,6 +222,7 @@ class Stores(RuleBasedStateMachine):
     def becomes(self, shard: Shard, owner: str | None, next_at: float) -> None:
         known = self.known[shard.id]
         known.shard = shard
+        known.reserved = known.reserved and shard.holds_room
         known.take(owner, next_at)
 
 
@@ -216,5 +231,11 @@ def assert_same(found: list[Shard], expected: list[Known]) -> None:
     assert len(found) == len(expected)
 
 
-TestStores = Stores.TestCase
-TestStores.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+def test_a_store_is_its_model(new_database: Callable[[], Database]) -> None:
+    class OnDatabase(Stores):
+        def __init__(self) -> None:
+            super().__init__(new_database())
+
+    run_state_machine_as_test(
+        OnDatabase, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
+    )

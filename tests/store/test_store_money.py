@@ -1,5 +1,4 @@
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -9,7 +8,8 @@ from halfrate.base.types import Usage
 from halfrate.core.lifecycle import Shard, State
 from halfrate.store.store import Fenced, LedgerLine, Store
 
-from .records import ACCOUNT, LEASE, a_collection, a_job, a_shard, billed, look, shards, stepped, with_batch
+from .databases import Database
+from .records import ACCOUNT, LEASE, a_collection, a_job, a_shard, billed, shards, stepped, with_batch
 
 
 def collect(store: Store, shard: Shard, *lines: Billed, wasted: tuple[Billed, ...] = ()) -> Shard:
@@ -41,7 +41,7 @@ def test_state_summary_and_payments_are_saved_together(store: Store) -> None:
     ]
 
 
-def test_an_attempt_is_paid_for_once(store: Store, tmp_path: Path) -> None:
+def test_an_attempt_is_paid_for_once(store: Store, database: Database) -> None:
     store.add_job(a_job(), shards(1))
     (shard,) = store.claim("w", 0.0, LEASE)
     collect(store, shard, billed())
@@ -50,7 +50,7 @@ def test_an_attempt_is_paid_for_once(store: Store, tmp_path: Path) -> None:
     with pytest.raises(IllegalStep, match="attempt 1 of shard job-0"):
         store.save_collected(stepped(again, State.DONE), "w", 1, a_collection([billed("n")]), 60.0)
     assert store.shards("job") == [again]
-    assert look(tmp_path, "SELECT model FROM ledger") == [("m",)]
+    assert database.look("SELECT model FROM ledger") == [("m",)]
     assert store.collections("job") == [("job-0", 1, a_collection([billed()]))]
 
 
@@ -69,17 +69,16 @@ def test_a_worker_that_was_replaced_while_it_collected_records_nothing(store: St
     assert (line.rows, line.cost) == (1, 5)
 
 
-def test_collecting_again_after_a_crash_adds_nothing(tmp_path: Path) -> None:
+def test_collecting_again_after_a_crash_adds_nothing(database: Database) -> None:
     """The commit went through and the worker died before it heard of it."""
-    url = f"sqlite:///{tmp_path / 'halfrate.db'}"
-    store = Store.open(url)
+    store = Store.open(database.url)
     store.add_job(a_job(), shards(1))
     (shard,) = store.claim("w", 0.0, LEASE)
     running = store.save(with_batch(shard, "b"), "w", lease_until=90.0)
     ended = stepped(running, State.CLEANING)
     store.save_collected(ended, "w", 1, a_collection([billed(cost=5)]), 50.0)
     store.close()
-    store = Store.open(url)
+    store = Store.open(database.url)
     with pytest.raises(Fenced):
         store.save_collected(ended, "w", 1, a_collection([billed(cost=5)]), 60.0)
     assert [line.cost for line in store.ledger()] == [5]

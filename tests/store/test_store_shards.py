@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from halfrate.core.lifecycle import LIVE, Shard, State
+from halfrate.core.lifecycle import MOVING, Shard, State
 from halfrate.store.store import Fenced, Store
 
 from .records import ACCOUNT, LEASE, a_job, a_shard, shards, stepped, with_batch
@@ -38,10 +38,10 @@ def test_a_claim_of_one_job_leaves_the_others(store: Store) -> None:
 @pytest.mark.parametrize("state", list(State))
 def test_only_live_shards_are_claimed(store: Store, state: State) -> None:
     store.add_job(a_job(), [a_shard(state=state)])
-    assert (store.next_due() is not None) == (state in LIVE)
-    assert (store.next_due("job") is not None) == (state in LIVE)
-    assert bool(store.claim("v", 0.0, -1.0)) == (state in LIVE)
-    assert bool(store.claim("w", 0.0, LEASE, job_id="job")) == (state in LIVE)
+    assert (store.next_due() is not None) == (state in MOVING)
+    assert (store.next_due("job") is not None) == (state in MOVING)
+    assert bool(store.claim("v", 0.0, -1.0)) == (state in MOVING)
+    assert bool(store.claim("w", 0.0, LEASE, job_id="job")) == (state in MOVING)
 
 
 def test_a_shard_is_offered_again_when_its_lease_ends(store: Store) -> None:

@@ -63,7 +63,12 @@ class Refused(ProviderError):
         status: HTTP status, or 0 where the refusal came inside a batch object.
         code: the provider's own error code or type, "" if it gave none.
         retry_after: seconds the provider asked us to wait, or None.
+        queue_full: there is no room for the batch in the provider's queue now.
+        queue_limit: how many tokens that queue takes, where the provider says it.
     """
+
+    queue_full: bool = False
+    queue_limit: int | None = None
 
     def __init__(
         self, message: str, *, status: int = 0, code: str = "", retry_after: float | None = None
@@ -77,7 +82,10 @@ class Refused(ProviderError):
     def passing(self) -> bool:
         """True for a refusal that time may cure: rate limits, overload, the provider's own faults."""
         return (
-            self.status in {408, 409, 425, 429} or self.status >= 500 or self.code in {UNREACHABLE, HELD_UP}
+            self.queue_full
+            or self.status in {408, 409, 425, 429}
+            or self.status >= 500
+            or self.code in {UNREACHABLE, HELD_UP}
         )
 
     @property
@@ -88,6 +96,10 @@ class Refused(ProviderError):
 
 class OutcomeUnknown(ProviderError):
     """The connection broke or the reply made no sense: the call may have taken effect."""
+
+
+class JobPaused(HalfrateError):
+    """The job is held back, by its user or because most rows of a batch failed. All that was done is kept."""
 
 
 class StorageError(HalfrateError):

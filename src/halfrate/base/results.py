@@ -97,6 +97,7 @@ class Billed(msgspec.Struct, frozen=True):
     usage: Usage
     cost: int | None
     realtime_cost: int | None
+    tier: str = "batch"
 
 
 class Collection(msgspec.Struct, frozen=True):
@@ -104,7 +105,8 @@ class Collection(msgspec.Struct, frozen=True):
 
     `duplicates`: lines for a row that had one already; `unknown`: lines with ids never sent; `malformed`:
     lines that are not JSON of the expected shape; `missing`: rows sent that no line names; `errors`: messages
-    with the number of rows that have them, the commonest first.
+    with the number of rows that have them, the commonest first; `invalid`: answers that were paid for and are not
+    what was asked for.
     """
 
     counts: Counts
@@ -116,3 +118,4 @@ class Collection(msgspec.Struct, frozen=True):
     malformed: int
     missing: int
     errors: tuple[tuple[str, int], ...]
+    invalid: int = 0

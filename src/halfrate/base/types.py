@@ -67,6 +67,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     create_timeout: float
     """Seconds after which a create without a reply counts as unknown."""
     key_variables: tuple[str, ...]
+    creates_per_hour: int | None = None
     url_variable: str
     default_url: str
 
@@ -145,10 +146,11 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPrices(msgspec.Struct, frozen=True):
-    """The prices that a job was planned with, and keeps: model -> price, in both tiers. None: unknown."""
+    """The prices that a job was planned with, and keeps: model -> price, by tier. None: unknown."""
 
     batch: dict[str, Price | None]
     standard: dict[str, Price | None]
+    flex: dict[str, Price | None] = {}
 
 
 class Counts(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@
     jobs/<job>/requests-<n>.jsonl         shard n as sent in its first attempt
     jobs/<job>/requests-<n>.a<k>.jsonl    what was left of it, as sent in attempt k
     jobs/<job>/results-<n>.a<k>.<i>       the provider's result files of attempt k, untouched
+    jobs/<job>/marks-<n>.a<k>             calls of an attempt in real time, whose replies are results-<n>.a<k>.0
     jobs/<job>/outcomes-<n>.a<k>          what became of the rows of attempt k
 
 A file under its own name is complete and synced: everything is written under another name and renamed.
@@ -52,6 +53,10 @@ class JobFiles:
             for path in self.folder.glob(f"results-{number}.a{attempt}.*")
             if not path.name.endswith(".tmp")
         )
+
+    def marks(self, number: int, attempt: int) -> Path:
+        """Which rows of an attempt were called in real time, beside its replies."""
+        return self.folder / f"marks-{number}.a{attempt}"
 
     def outcomes(self, number: int, attempt: int) -> Path:
         return self.folder / f"outcomes-{number}.a{attempt}"

@@ -22,8 +22,12 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "attach": ("follow", "Go on with a job, and wait for it."),
     "results": ("follow", "Write a job's output file."),
     "retry": ("follow", "Send the rows again that did not succeed."),
+    "pause": ("control", "Send nothing more of a job for now."),
+    "resume": ("control", "Go on with a paused job."),
     "cancel": ("follow", "Stop a job, and keep what is finished."),
+    "quota": ("control", "Show and set the limits of the providers' queues."),
     "cost": ("look", "Show what was paid, and what for."),
+    "worker": ("worker", "Work on all jobs, as long as it runs."),
     "emulate": ("emulate", "Start a stand-in for the providers on this machine."),
     "demo": ("demo", "Show it all in a minute: no key, no network, no cost."),
 }

@@ -64,7 +64,7 @@ class _Plain:
     def step(self, shard: Shard) -> None:
         if shard.state in {State.UPLOADED, State.CLEANING, State.COLLECTING}:
             return
-        progress = shard.rows_finished * 10 // max(1, shard.rows_left)
+        progress = shard.rows_finished * 10 // max(1, shard.sending)
         news = (shard.state, shard.attempt, shard.status, progress, shard.trouble)
         if self._said.get(shard.id) == news:
             return
@@ -167,5 +167,5 @@ def _row(shard: Shard) -> tuple[str, str, str, str]:
     state = shard.state.value if shard.state is State.DONE or not shard.status else shard.status
     note = shard.trouble.message if shard.trouble is not None else ""
     if not note and shard.attempt > 1 and shard.state is not State.DONE:
-        note = f"attempt {shard.attempt}, {shard.rows_left:,} rows"
+        note = f"attempt {shard.attempt}, {shard.sending:,} rows"
     return (str(shard.number + 1), state, f"{_rows_done(shard):,} / {shard.rows:,}", note)

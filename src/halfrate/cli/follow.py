@@ -13,7 +13,7 @@ from halfrate.base.errors import HalfrateError, Refused, UsageError
 from halfrate.base.memory import share_heap
 from halfrate.cli.app import EXIT_DETACHED, EXIT_FAILED, EXIT_ROWS_FAILED, EXIT_WRONG
 from halfrate.cli.display import Display, display_for
-from halfrate.cli.text import echo_json, next_steps, report_object, summary_lines
+from halfrate.cli.text import echo_json, money_line, next_steps, report_object, summary_lines
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import COSTING
 from halfrate.engine.loop import Loop
@@ -22,8 +22,8 @@ from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 from halfrate.service.report import Report
 
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
-_OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), help=".jsonl, .csv or .parquet.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
+OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), help=".jsonl, .csv or .parquet.")
 _FEW_ROWS = 20_000
 """A job that small does not live long enough for what its threads hold to add up."""
 _RAW = click.option("--raw", is_flag=True, help="Write the provider's own result objects.")
@@ -31,9 +31,9 @@ _RAW = click.option("--raw", is_flag=True, help="Write the provider's own result
 
 @click.command(short_help="Go on with a job, and wait for it.")
 @click.argument("job")
-@_OUTPUT
+@OUTPUT
 @_RAW
-@_AS_JSON
+@AS_JSON
 def attach(job: str, output: Path | None, raw: bool, as_json: bool) -> int:
     """Go on with JOB where it is, wait for it, and write its output."""
     check_form(output, raw=raw)
@@ -43,9 +43,9 @@ def attach(job: str, output: Path | None, raw: bool, as_json: bool) -> int:
 
 @click.command(short_help="Write a job's output file.")
 @click.argument("job")
-@_OUTPUT
+@OUTPUT
 @_RAW
-@_AS_JSON
+@AS_JSON
 def results(job: str, output: Path | None, raw: bool, as_json: bool) -> int:
     """Write what is known of JOB's rows now. Rows still to come say so in their status."""
     check_form(output, raw=raw)
@@ -65,8 +65,8 @@ def results(job: str, output: Path | None, raw: bool, as_json: bool) -> int:
 
 @click.command(short_help="Send the rows again that did not succeed.")
 @click.argument("job")
-@_OUTPUT
-@_AS_JSON
+@OUTPUT
+@AS_JSON
 def retry(job: str, output: Path | None, as_json: bool) -> int:
     """Send the rows of JOB again that did not succeed, refused ones included, and wait for them."""
     check_form(output, raw=False)
@@ -86,8 +86,8 @@ def retry(job: str, output: Path | None, as_json: bool) -> int:
 
 @click.command(short_help="Stop a job, and keep what is finished.")
 @click.argument("job")
-@_OUTPUT
-@_AS_JSON
+@OUTPUT
+@AS_JSON
 def cancel(job: str, output: Path | None, as_json: bool) -> int:
     """Stop JOB. Rows that are finished are paid for; they are waited for and written."""
     check_form(output, raw=False)
@@ -125,6 +125,9 @@ def carry(
         with display_for(service, job, quiet=as_json) as display:
             left = asyncio.run(_run(service, job, display, until_submitted=until_submitted))
         report = service.report(job.id)
+        if report.waiting and report.paused and not left:
+            service.conclude(job.id)
+            return _held_back(service, job, as_json=as_json)
         if left or (until_submitted and report.waiting):
             _standing(service, job, as_json=as_json)
             return EXIT_DETACHED if left else 0
@@ -147,6 +150,21 @@ def carry(
         for line in next_steps(report):
             click.echo(f"  {line}", err=True)
     return _exit_code(report)
+
+
+def _held_back(service: Service, job: Job, *, as_json: bool) -> int:
+    """Say why a job does not go on by itself, what it has cost, and what can be done."""
+    report = service.report(job.id)
+    if as_json:
+        echo_json(report_object(report, None))
+    why = f": {report.paused_because}" if report.paused_because else "."
+    click.echo(f"Job {job.id} is paused{why}", err=True)
+    click.echo(f"{report.waiting:,} rows are not sent. {money_line(report)}", err=True)
+    click.echo(f"See what was answered:  halfrate results {job.id}", err=True)
+    again = " --keep-going" if report.paused_because else ""
+    click.echo(f"Go on with the rest:    halfrate resume {job.id}{again}", err=True)
+    click.echo(f"Give up the rest:       halfrate cancel {job.id}", err=True)
+    return EXIT_ROWS_FAILED if report.paused_because else EXIT_DETACHED
 
 
 def _standing(service: Service, job: Job, *, as_json: bool = False) -> None:
@@ -197,13 +215,13 @@ async def _run(service: Service, job: Job, display: Display, *, until_submitted:
         for loop in loops:
             loop.stop()
 
-    with _signals(leave):
+    with signals(leave):
         await service.run(job.id, on_step=display.step, on_loop=loops.append, until_submitted=until_submitted)
     return left
 
 
 @contextlib.contextmanager
-def _signals(leave: Callable[[], None]) -> Generator[None]:
+def signals(leave: Callable[[], None]) -> Generator[None]:
     """The first signal leaves in good order; a second one does not wait for the steps under way."""
     running = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)

@@ -33,6 +33,11 @@ from halfrate.service.jobs import Service
 @click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row in --raw results.")
 @click.option("--tag", multiple=True, metavar="K=V", help="For `halfrate cost --by`, as in team=search.")
 @click.option("--deadline", metavar="WHEN", help="8h, 06:00 or an ISO time.")
+@click.option("--no-rescue", is_flag=True, help="Never pay for real time, even if the deadline is missed.")
+@click.option(
+    "--priority", type=click.IntRange(-10, 10), default=0, help="One more: twice the share of a full queue."
+)
+@click.option("--keep-going", is_flag=True, help="Go on when most rows of a batch fail.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help=".jsonl, .csv or .parquet.")
 @click.option("--raw", is_flag=True, help="Write the provider's own result objects.")
 @click.option("--max-cost", metavar="USD", help="Refuse to start if it could cost more.")
@@ -56,6 +61,9 @@ def run(
     id_column: str | None,
     tag: tuple[str, ...],
     deadline: str | None,
+    no_rescue: bool,
+    priority: int,
+    keep_going: bool,
     output: Path | None,
     raw: bool,
     max_cost: str | None,
@@ -92,6 +100,9 @@ def run(
         allow_empty=allow_empty,
         tags=options.pairs(tag, "--tag"),
         deadline=deadline_at(deadline, datetime.datetime.now(datetime.UTC)),
+        rescue=not no_rescue,
+        priority=priority,
+        keep_going=keep_going,
         output=output,
         max_attempts=attempts,
     )
@@ -143,7 +154,9 @@ def _agree(draft: Draft, limit: int | None, *, may_ask: bool, quiet: bool) -> No
         for line in plan_lines(job, len(draft.shards)):
             click.echo(line, err=True)
     if limit is not None:
-        most = draft.ceiling.cost
+        # For a deadline's sake every row may come to be run in real time.
+        rescue = job.deadline is not None and job.rescue
+        most = draft.ceiling.realtime_cost if rescue else draft.ceiling.cost
         if most is None:
             draft.discard()
             raise UsageError(

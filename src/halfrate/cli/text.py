@@ -74,6 +74,15 @@ def summary_lines(report: Report, path: str | None, wall: float | None = None) -
     for text in report.stopped:
         lines.append(f"Stopped: {text}")
     lines.append(money_line(report))
+    if report.rescued:
+        lines.append(
+            f"{report.rescued:,} rows were run in real time for the deadline's sake: {show_usd(report.rescue_cost)} "
+            "of that."
+        )
+    if report.doubts:
+        lines.append(
+            f"{report.doubts:,} calls in real time ended without a reply, and may have been billed beside that."
+        )
     odd = [
         f"{count:,} {name}"
         for name, count in (
@@ -134,6 +143,7 @@ def report_object(report: Report, path: str | None) -> dict[str, Any]:
         "waiting": report.waiting,
         "errors": [{"error": text, "rows": count} for text, count in report.errors],
         "stopped": list(report.stopped),
+        "paused_because": report.paused_because,
         "result_lines_set_aside": {
             "repeated": report.duplicates,
             "unknown_ids": report.unknown_lines,
@@ -146,6 +156,9 @@ def report_object(report: Report, path: str | None) -> dict[str, Any]:
         "realtime_cost_usd": money(report.realtime_cost),
         "saved_usd": money(report.saved),
         "waste_usd": money(report.waste),
+        "rescued_rows": report.rescued,
+        "rescue_usd": money(report.rescue_cost),
+        "calls_in_doubt": report.doubts,
         "tags": report.job.tags,
         "output": path,
     }
@@ -163,7 +176,7 @@ def shard_line(shard: Shard) -> str:
     if shard.state is State.DONE:
         ended = f" ({shard.status})" if shard.status else ""
         return f"{name}: done{ended}, {shard.counts.succeeded:,} of {shard.rows:,} rows answered"
-    counted = f"{shard.rows_finished:,} of {shard.rows_left:,} rows" if shard.rows_finished else ""
+    counted = f"{shard.rows_finished:,} of {shard.sending:,} rows" if shard.rows_finished else ""
     words = [shard.status or shard.state.value, counted]
     if shard.trouble is not None:
         words.append(shard.trouble.message)

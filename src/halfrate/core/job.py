@@ -13,6 +13,8 @@ class JobState(enum.StrEnum):
     """Rows are still to come, or the output is still to be written."""
     DONE = "done"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
+    """Nothing more is sent until `halfrate resume`."""
     STOPPED = "stopped"
     """Refused in a way that time does not cure; `halfrate retry` goes on where it stopped."""
 
@@ -44,9 +46,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     forecast: Forecast
     tags: dict[str, str] = {}
     deadline: float | None = None
+    rescue: bool = True
+    """Whether rows may be run in real time, at its price, for the deadline's sake."""
+    keep_going: bool = False
+    """Whether more is sent although most rows of a batch failed."""
+    priority: int = 0
+    """One more gets twice the share of a queue that others wait for as well."""
     max_attempts: int = 5
     output: str | None = None
     output_format: OutputFormat = "jsonl"
     finished_at: float | None = None
     note: str | None = None
     extra: dict[str, Any] = {}
+
+    @property
+    def team(self) -> str:
+        """Whose share of a queue the job's batches count against."""
+        return self.tags.get("team", "")

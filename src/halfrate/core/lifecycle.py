@@ -9,6 +9,11 @@ A shard is a slice of a job that fits one provider batch. It walks
                   └────────────┘  └──────────┼───────────┘            └─► planned (what is left, next attempt)
                   refused, absent   (foreign)└─► cancelling ─► collecting
 
+Near a deadline, rows that no batch can bring in time take another way, `planned ─► answering ─► collecting`: they are
+run in real time, one call each, and a batch that is still at work is cancelled and harvested before.
+
+A shard of a paused job rests in `paused` wherever it would be created next, and goes back from there.
+
 Three rules carry the promises:
 
 * *Intent before effect.* `submitting` is committed before the create call leaves this machine. Whoever
@@ -43,18 +48,29 @@ class State(enum.StrEnum):
     """A create was about to be sent. It may or may not have taken effect."""
     RUNNING = "running"
     CANCELLING = "cancelling"
+    ANSWERING = "answering"
+    """Its rows are run in real time; each reply is kept as it comes."""
     COLLECTING = "collecting"
     """The provider is finished; what it finished is still only there."""
     CLEANING = "cleaning"
     """Results are durable here; copies remain at the provider."""
     DONE = "done"
+    PAUSED = "paused"
+    """Held back before its next batch, by a person or because its rows fail. Nothing of it runs."""
     STOPPED = "stopped"
     """Refused in a way that time does not cure. Nothing of it runs; a person must act."""
 
 
 LIVE = frozenset(State) - {State.DONE, State.STOPPED}
-COSTING = frozenset({State.SUBMITTING, State.RUNNING, State.CANCELLING})
+"""States in which rows are still to come."""
+MOVING = LIVE - {State.PAUSED}
+"""States in which a shard goes on by itself."""
+WAITING = frozenset({State.PLANNED, State.UPLOADED})
+"""States before a create: where a shard needs room in the provider's quotas, and can be held back."""
+_QUEUED = frozenset({State.SUBMITTING, State.RUNNING, State.CANCELLING})
 """States in which a batch is, or may be, at work at the provider."""
+COSTING = _QUEUED | {State.ANSWERING}
+"""States in which rows are, or may be, at work at the provider."""
 
 
 class Refs(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,9 +119,29 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     last_attempt: int = 5
     """What is not settled after this attempt stays as it is."""
     rows_left: int = 0
-    """Rows that go into the current attempt."""
-    insist: bool = False
-    """The user asked for this attempt: rows that were refused for good go again as well."""
+    """Rows that are still to be settled. The current attempt takes `sending` of them."""
+    tokens: int = 0
+    """What the provider will count for all rows of the shard together, roughly."""
+    cap: int | None = None
+    """The most rows that one batch may take: more would not fit the provider's quota, ever."""
+    room: int | None = None
+    """Set when the shard was claimed: how many rows would fit, where its batch would not."""
+    portion: int | None = None
+    """The most rows that the next batch takes, while it is found out which of them its provider cannot bear."""
+    setbacks: int = 0
+    """Batches in a row that came to an end without settling a single row; never less than one after the first."""
+    halvings: int = 0
+    """Batches that came to nothing and were no row's fault."""
+    insist_from: int = 1
+    """The attempt with which the user's last retry began: rows that were refused for good before it go again."""
+    tier: str = "batch"
+    """How the current attempt is served and paid."""
+    rescue: str = ""
+    """The batch is cancelled for the deadline's sake, and what it leaves goes on in this tier."""
+    doubts: int = 0
+    """Calls of the current attempt, in real time, that may have been billed unseen."""
+    cancelled_at: float | None = None
+    """When the provider was asked to stop the batch."""
     intent_at: float | None = None
     quiet_from: float | None = None
     """From when on the create of this intent can no longer be on its way out of a process of ours."""
@@ -118,7 +154,13 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     uploaded: int = 0
     """Those of them whose end we know."""
     polls: int = 0
+    accepted: bool = False
+    """The provider has taken the batch into its queue: what is refused later is refused for other reasons."""
     cancel_requested: bool = False
+    paused: bool = False
+    """Nothing more is sent until the user says so."""
+    paused_because: str = ""
+    """Why, where it was not the user who asked."""
     status: str = ""
     """The provider's own word for the batch's state, for people."""
     rows_finished: int = 0
@@ -132,6 +174,23 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tag(self) -> str:
         return tag_handle(self.id, self.attempt)
+
+    @property
+    def sending(self) -> int:
+        """Rows that go into the current attempt."""
+        return min(self.rows_left, self.cap or self.rows_left, self.portion or self.rows_left)
+
+    @property
+    def demand(self) -> int:
+        """What the provider will count for the current attempt, roughly."""
+        return -(-self.tokens * self.sending // self.rows) if self.rows else 0
+
+    @property
+    def holds_room(self) -> bool:
+        """Whether a batch of it is, may be, or is about to be in the provider's queue."""
+        if self.state in WAITING:
+            return self.trouble is None
+        return self.state in _QUEUED
 
     @property
     def strayed(self) -> bool:
@@ -154,10 +213,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     backoff_first: float = 1.0
     backoff_most: float = 120.0
     quota_wait: float = 60.0
+    quota_most: float = 900.0
+    """The longest that nothing is tried after refusals in a row for want of room."""
     missing_grace: float = 600.0
     """How long a fresh batch may answer 404 before we believe it."""
     max_attempts: int = 5
     cleanup_tries: int = 8
+    halvings: int = 40
+    """Batches of a shard that may come to nothing while they are made smaller, before what is left is given up."""
     upload_tries: int = 12
     """Uploads of one attempt after which a provider that knows no such file is believed to mean something else."""
 
@@ -201,6 +264,18 @@ class CleanUp(msgspec.Struct, frozen=True):
     strays: bool = False
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """Run the attempt's rows in real time. `stop`: only take in what was answered already."""
+
+    stop: bool = False
+
+
+class CutDown(msgspec.Struct, frozen=True):
+    """Make the shard's batches smaller: so many rows at most."""
+
+    rows: int
+
+
 class Abandon(msgspec.Struct, frozen=True):
     """Give up the rest of a shard of which nothing is running."""
 
@@ -209,7 +284,9 @@ class Rest(msgspec.Struct, frozen=True):
     """Nothing to do."""
 
 
-Command: TypeAlias = Upload | Create | Find | Poll | CancelBatch | Collect | CleanUp | Abandon | Rest
+Command: TypeAlias = (
+    Upload | Create | Find | Poll | CancelBatch | Collect | CleanUp | CutDown | Answer | Abandon | Rest
+)
 
 
 # ---------------------------------------------------------------- events: what became of it
@@ -230,6 +307,7 @@ class IntentMade(msgspec.Struct, frozen=True):
 class Created(msgspec.Struct, frozen=True):
     batch_id: str
     status: str = ""
+    accepted: bool = False
 
 
 class CreateRefused(msgspec.Struct, frozen=True):
@@ -284,6 +362,9 @@ class Polled(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool
     rows_finished: int = 0
     queue_full: bool = False
+    accepted: bool = True
+    wait: float | None = None
+    """Seconds until the queue may have room again, if it is full."""
 
 
 class BatchMissing(msgspec.Struct, frozen=True):
@@ -298,11 +379,54 @@ class CancelSent(msgspec.Struct, frozen=True):
 
 
 class Collected(msgspec.Struct, frozen=True):
-    """The attempt's outcomes are durable. `counts`: of all rows of the shard, over all attempts."""
+    """The attempt's outcomes are durable. `counts`: of all rows of the shard, over all attempts.
+
+    `unsettled`: rows of the attempt that may go again. `too_much`: not one row was settled, and the number of rows
+    may be why: the batch failed as a whole, or ran out of time.
+    """
 
     counts: Counts
     unsettled: int
     leftovers: tuple[str, ...] = ()
+    too_much: bool = False
+
+
+class SendNow(msgspec.Struct, frozen=True):
+    """The rows of this attempt go out in real time, in this tier. Also: from now on in this tier."""
+
+    tier: str
+
+
+class RescueAsked(msgspec.Struct, frozen=True):
+    """The batch cannot be waited for any longer. What it leaves is to go on in this tier."""
+
+    tier: str
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """A run in real time is over; every reply is durable. `left`: rows that are still to be called."""
+
+    left: int
+    trouble: Trouble | None = None
+    wait: float = 0.0
+    doubts: int = 0
+    """Calls of this attempt that may have been billed unseen."""
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """Batches of this shard may take no more than so many rows from now on."""
+
+    rows: int
+
+
+class PauseAsked(msgspec.Struct, frozen=True):
+    """Send nothing more for now. `reason`: why, where it was not the user who asked."""
+
+    reason: str = ""
+
+
+class PauseEnded(msgspec.Struct, frozen=True):
+    pass
 
 
 class Foreign(msgspec.Struct, frozen=True):
@@ -348,6 +472,12 @@ Event: TypeAlias = (
     | Abandoned
     | CancelAsked
     | Resumed
+    | SendNow
+    | RescueAsked
+    | Answered
+    | Cut
+    | PauseAsked
+    | PauseEnded
 )
 
 
@@ -357,26 +487,35 @@ Event: TypeAlias = (
 def decide(shard: Shard, policy: Policy) -> Command:
     """What to do with a shard that is due. Pure; the same answer for the same record, on any machine."""
     match shard.state:
-        case State.PLANNED | State.UPLOADED if shard.cancel_requested:
-            return Abandon()
-        case State.PLANNED:
-            return Upload() if policy.uploads_file else Create()
-        case State.UPLOADED:
-            return Create()
+        case State.PLANNED | State.UPLOADED:
+            return _before(shard, policy)
         case State.SUBMITTING:
             return Find()
         case State.RUNNING | State.CANCELLING if shard.refs.uncancelled:
             return CancelBatch(shard.refs.uncancelled[0], twin=True)
-        case State.RUNNING if shard.cancel_requested and shard.refs.batch_id:
+        case State.RUNNING if (shard.cancel_requested or shard.rescue) and shard.refs.batch_id:
             return CancelBatch(shard.refs.batch_id)
         case State.RUNNING | State.CANCELLING:
             return Poll()
+        case State.ANSWERING:
+            return Answer(stop=shard.cancel_requested or shard.paused)
         case State.COLLECTING:
             return Collect()
         case State.CLEANING:
             return CleanUp(shard.strayed)
-        case State.DONE | State.STOPPED:
+        case State.DONE | State.STOPPED | State.PAUSED:
             return Rest()
+
+
+def _before(shard: Shard, policy: Policy) -> Command:
+    """What to do with a shard of which nothing runs."""
+    if shard.cancel_requested:
+        return Abandon()
+    if shard.room is not None:
+        return CutDown(shard.room)
+    if policy.uploads_file and shard.state is State.PLANNED:
+        return Upload()
+    return Create()
 
 
 def apply(shard: Shard, event: Event, policy: Policy, now: float) -> Shard:
@@ -386,7 +525,10 @@ def apply(shard: Shard, event: Event, policy: Policy, now: float) -> Shard:
         raise IllegalStep(
             f"shard {shard.id} is {shard.state}: {type(event).__name__} is not a step from there"
         )
-    return step(shard, event, policy, now)
+    after = step(shard, event, policy, now)
+    if after.paused and after.state in WAITING:
+        return msgspec.structs.replace(after, state=State.PAUSED, status="paused")
+    return after
 
 
 def backoff(tries: int, policy: Policy) -> float:
@@ -460,6 +602,7 @@ def _intent_made(shard: Shard, event: IntentMade, policy: Policy, now: float) ->
         quiet_from=now + policy.send_within + policy.create_timeout,
         rows_finished=0,
         polls=0,
+        accepted=False,
         status="submitting",
     )
 
@@ -479,6 +622,7 @@ def _running(
 
 
 def _created(shard: Shard, event: Created, policy: Policy, now: float) -> Shard:
+    shard = msgspec.structs.replace(shard, accepted=event.accepted)
     return _running(shard, (event.batch_id,), event.status, policy, now, adopted=False)
 
 
@@ -536,7 +680,7 @@ def _polled(shard: Shard, event: Polled, policy: Policy, now: float) -> Shard:
             trouble,
             policy,
             now,
-            policy.quota_wait,
+            policy.quota_wait if event.wait is None else event.wait,
             state=_before_create(policy),
             status="waiting",
             intent_at=None,
@@ -551,6 +695,7 @@ def _polled(shard: Shard, event: Polled, policy: Policy, now: float) -> Shard:
             status=event.status,
             ended_at=now,
             polls=shard.polls + 1,
+            accepted=True,
             rows_finished=event.rows_finished,
         )
     age = now - (shard.submitted_at if shard.submitted_at is not None else now)
@@ -560,6 +705,7 @@ def _polled(shard: Shard, event: Polled, policy: Policy, now: float) -> Shard:
         now + poll_delay(age, policy),
         status=event.status,
         polls=shard.polls + 1,
+        accepted=shard.accepted or event.accepted,
         rows_finished=event.rows_finished,
     )
 
@@ -576,13 +722,74 @@ def _cancel_sent(shard: Shard, event: CancelSent, policy: Policy, now: float) ->
     if event.twin:
         left = tuple(b for b in shard.refs.uncancelled if b != event.batch_id)
         return _to(shard, shard.state, now, refs=_refs(shard, uncancelled=left))
-    return _to(shard, State.CANCELLING, now + policy.poll_first, status="cancelling")
+    return _to(shard, State.CANCELLING, now + policy.poll_first, status="cancelling", cancelled_at=now)
+
+
+def _rescue_asked(shard: Shard, event: RescueAsked, policy: Policy, now: float) -> Shard:
+    return msgspec.structs.replace(shard, rescue=event.tier, next_at=min(shard.next_at, now))
+
+
+def _send_now(shard: Shard, event: SendNow, policy: Policy, now: float) -> Shard:
+    refs = _refs(shard, file_id=None, leftovers=_with_file(shard))
+    begun = shard.submitted_at if shard.state is State.ANSWERING else now
+    return _to(
+        shard,
+        State.ANSWERING,
+        now,
+        tier=event.tier,
+        status=event.tier,
+        refs=refs,
+        room=None,
+        intent_at=None,
+        submitted_at=begun,
+    )
+
+
+def _answered(shard: Shard, event: Answered, policy: Policy, now: float) -> Shard:
+    finished = shard.sending - event.left
+    shard = msgspec.structs.replace(shard, doubts=max(shard.doubts, event.doubts))
+    if event.left and not (shard.cancel_requested or shard.paused):
+        if event.trouble is None:
+            return _to(shard, State.ANSWERING, now + event.wait, rows_finished=finished)
+        return _again(shard, event.trouble, policy, now, event.wait or None, rows_finished=finished)
+    return _to(shard, State.COLLECTING, now, ended_at=now, rows_finished=finished)
 
 
 def _collected(shard: Shard, event: Collected, policy: Policy, now: float) -> Shard:
-    again = event.unsettled if shard.attempt < shard.last_attempt else 0
     refs = _refs(shard, leftovers=tuple(dict.fromkeys((*shard.refs.leftovers, *event.leftovers))))
-    return _to(shard, State.CLEANING, now, counts=event.counts, unsettled=again, refs=refs)
+    unsent = shard.rows_left - shard.sending
+    stuck = event.too_much and event.unsettled == shard.sending
+    setbacks = shard.setbacks + 1 if stuck else min(1, shard.setbacks)
+    portion = _portion(shard, stuck=stuck, setbacks=setbacks)
+    # Rows that were not in this batch have spent nothing of what a row may try; and to find the row that a whole
+    # batch fails for takes batches that are nobody's fault.
+    halving = stuck and setbacks > 1 and shard.sending > 1 and shard.halvings < policy.halvings
+    # An attempt that we ended ourselves, for the deadline or because of a pause, is no fault of its rows either.
+    ours = bool(shard.rescue) or (shard.paused and shard.tier != "batch")
+    last = shard.last_attempt + (1 if halving or ours or (unsent and not stuck) else 0)
+    again = unsent + event.unsettled if shard.attempt < last else 0
+    return _to(
+        shard,
+        State.CLEANING,
+        now,
+        counts=event.counts,
+        unsettled=again,
+        last_attempt=last,
+        portion=portion,
+        setbacks=setbacks,
+        halvings=shard.halvings + halving,
+        refs=refs,
+    )
+
+
+def _portion(shard: Shard, *, stuck: bool, setbacks: int) -> int | None:
+    """How many rows the next batch takes: half as many after a second batch that came to nothing, twice as many
+    after each that did not."""
+    if stuck:
+        return max(1, shard.sending // 2) if setbacks > 1 else shard.portion
+    if shard.portion is None or 2 * shard.portion >= shard.rows_left:
+        return None
+    return 2 * shard.portion
 
 
 def _foreign(shard: Shard, event: Foreign, policy: Policy, now: float) -> Shard:
@@ -600,25 +807,58 @@ def _foreign(shard: Shard, event: Foreign, policy: Policy, now: float) -> Shard:
 def _cleaned(shard: Shard, event: Cleaned, policy: Policy, now: float) -> Shard:
     past = (*shard.refs.past, *shard.refs.batches)
     if shard.unsettled and not shard.cancel_requested:
-        return _to(
-            shard,
-            State.PLANNED,
-            now,
-            attempt=shard.attempt + 1,
-            rows_left=shard.unsettled,
-            uploads=0,
-            uploaded=0,
-            insist=False,
-            unsettled=0,
-            refs=Refs(past=past),
-            intent_at=None,
-            submitted_at=None,
-            ended_at=None,
-            polls=0,
-            rows_finished=0,
-            status="retrying",
-        )
+        following = _next_attempt(shard, shard.unsettled, now)
+        if shard.rescue and not shard.paused:
+            return _send_now(following, SendNow(shard.rescue), policy, now)
+        return following
     return _to(shard, State.DONE, now, unsettled=0, refs=Refs(past=past), rows_left=0, uploads=0, uploaded=0)
+
+
+def _next_attempt(shard: Shard, rows: int, now: float) -> Shard:
+    return _to(
+        shard,
+        State.PLANNED,
+        now,
+        attempt=shard.attempt + 1,
+        rows_left=rows,
+        tier="batch",
+        rescue="",
+        doubts=0,
+        cancelled_at=None,
+        uploads=0,
+        uploaded=0,
+        unsettled=0,
+        refs=Refs(past=(*shard.refs.past, *shard.refs.batches)),
+        intent_at=None,
+        submitted_at=None,
+        ended_at=None,
+        polls=0,
+        rows_finished=0,
+        status="retrying",
+    )
+
+
+def _cut(shard: Shard, event: Cut, policy: Policy, now: float) -> Shard:
+    if not 0 < event.rows < shard.sending:
+        raise IllegalStep(f"shard {shard.id} cannot be cut from {shard.sending} rows to {event.rows}")
+    # The rows of an attempt never change once its request file may have been written: the cut begins another one.
+    shard = msgspec.structs.replace(shard, cap=event.rows, room=None, last_attempt=shard.last_attempt + 1)
+    leftovers = _with_file(shard)
+    if leftovers or shard.strayed:
+        refs = _refs(shard, leftovers=leftovers, file_id=None)
+        return _to(shard, State.CLEANING, now, unsettled=shard.rows_left, refs=refs, status="waiting")
+    return msgspec.structs.replace(_next_attempt(shard, shard.rows_left, now), status="waiting")
+
+
+def _pause_asked(shard: Shard, event: PauseAsked, policy: Policy, now: float) -> Shard:
+    return msgspec.structs.replace(shard, paused=True, paused_because=event.reason)
+
+
+def _pause_ended(shard: Shard, event: PauseEnded, policy: Policy, now: float) -> Shard:
+    if shard.state is not State.PAUSED:
+        return msgspec.structs.replace(shard, paused=False, paused_because="")
+    state = State.PLANNED if shard.refs.file_id is None else State.UPLOADED
+    return _to(shard, state, now, paused=False, paused_because="", status="")
 
 
 def _cleaning_failed(shard: Shard, event: StepFailed, policy: Policy, now: float) -> Shard:
@@ -637,6 +877,8 @@ def _abandoned(shard: Shard, event: Abandoned, policy: Policy, now: float) -> Sh
 
 
 def _cancel_asked(shard: Shard, event: CancelAsked, policy: Policy, now: float) -> Shard:
+    if shard.paused:
+        shard = _pause_ended(shard, PauseEnded(), policy, now)
     return msgspec.structs.replace(shard, cancel_requested=True, next_at=min(shard.next_at, now))
 
 
@@ -654,8 +896,16 @@ def _resumed(shard: Shard, event: Resumed, policy: Policy, now: float) -> Shard:
         attempt=attempt,
         last_attempt=attempt + policy.max_attempts - 1,
         rows_left=event.rows or shard.rows_left,
-        insist=shard.state is State.DONE,
+        insist_from=attempt if shard.state is State.DONE else shard.insist_from,
+        tier="batch",
+        rescue="",
+        doubts=0,
+        cancelled_at=None,
+        portion=None,
+        setbacks=0,
+        halvings=0,
         cancel_requested=False,
+        paused=False,
         # A shard that was refused may have left its request file there; it goes when the attempt is over.
         refs=Refs(past=shard.refs.past, leftovers=_with_file(shard)),
         submitted_at=None,
@@ -673,10 +923,18 @@ _TABLE: dict[tuple[State, type[Event]], _Step] = {
     (State.PLANNED, StepFailed): _wait_and_look,
     (State.PLANNED, CreateRefused): _create_refused,  # an upload refused for good stops the shard as well
     (State.PLANNED, Abandoned): _abandoned,
+    (State.PLANNED, Cut): _cut,
+    (State.PLANNED, SendNow): _send_now,
     (State.PLANNED, CancelAsked): _cancel_asked,
+    (State.PLANNED, PauseAsked): _pause_asked,
+    (State.PLANNED, PauseEnded): _pause_ended,
     (State.UPLOADED, IntentMade): _intent_made,
     (State.UPLOADED, Abandoned): _abandoned,
+    (State.UPLOADED, Cut): _cut,
+    (State.UPLOADED, SendNow): _send_now,
     (State.UPLOADED, CancelAsked): _cancel_asked,
+    (State.UPLOADED, PauseAsked): _pause_asked,
+    (State.UPLOADED, PauseEnded): _pause_ended,
     (State.SUBMITTING, Created): _created,
     (State.SUBMITTING, CreateRefused): _create_refused,
     (State.SUBMITTING, CreateUnknown): _create_unknown,
@@ -686,23 +944,42 @@ _TABLE: dict[tuple[State, type[Event]], _Step] = {
     (State.SUBMITTING, Held): _wait_and_look,
     (State.SUBMITTING, StepFailed): _wait_and_look,
     (State.SUBMITTING, CancelAsked): _cancel_asked,
+    (State.SUBMITTING, PauseAsked): _pause_asked,
+    (State.SUBMITTING, PauseEnded): _pause_ended,
     (State.RUNNING, Polled): _polled,
     (State.RUNNING, StepFailed): _wait_and_look,
     (State.RUNNING, BatchMissing): _batch_missing,
     (State.RUNNING, CancelSent): _cancel_sent,
+    (State.RUNNING, RescueAsked): _rescue_asked,
     (State.RUNNING, CancelAsked): _cancel_asked,
+    (State.RUNNING, PauseAsked): _pause_asked,
+    (State.RUNNING, PauseEnded): _pause_ended,
     (State.CANCELLING, Polled): _polled,
     (State.CANCELLING, StepFailed): _wait_and_look,
     (State.CANCELLING, BatchMissing): _batch_missing,
     (State.CANCELLING, CancelSent): _cancel_sent,
     (State.CANCELLING, CancelAsked): _cancel_asked,
+    (State.CANCELLING, PauseAsked): _pause_asked,
+    (State.CANCELLING, PauseEnded): _pause_ended,
+    (State.ANSWERING, SendNow): _send_now,
+    (State.ANSWERING, Answered): _answered,
+    (State.ANSWERING, StepFailed): _wait_and_look,
+    (State.ANSWERING, CancelAsked): _cancel_asked,
+    (State.ANSWERING, PauseAsked): _pause_asked,
+    (State.ANSWERING, PauseEnded): _pause_ended,
     (State.COLLECTING, Collected): _collected,
     (State.COLLECTING, Foreign): _foreign,
     (State.COLLECTING, StepFailed): _wait_and_look,
     (State.COLLECTING, CancelAsked): _cancel_asked,
+    (State.COLLECTING, PauseAsked): _pause_asked,
+    (State.COLLECTING, PauseEnded): _pause_ended,
     (State.CLEANING, Cleaned): _cleaned,
     (State.CLEANING, StepFailed): _cleaning_failed,
     (State.CLEANING, CancelAsked): _cancel_asked,
+    (State.CLEANING, PauseAsked): _pause_asked,
+    (State.CLEANING, PauseEnded): _pause_ended,
+    (State.PAUSED, CancelAsked): _cancel_asked,
+    (State.PAUSED, PauseEnded): _pause_ended,
     (State.STOPPED, Resumed): _resumed,
     (State.DONE, Resumed): _resumed,
 }

@@ -53,9 +53,10 @@ class JobPricing:
             name = self._names[model] = _longest_prefix(model, self._prices.batch)
         return name
 
-    def batch(self, model: str, tokens: Tokens) -> int | None:
-        """Picodollars of one request in a batch, billed as `model`; None where a price is unknown."""
-        return cost(tokens, self._prices.batch.get(model))
+    def paid(self, model: str, tokens: Tokens, tier: str) -> int | None:
+        """Picodollars of one request in a tier, billed as `model`; None where a price is unknown."""
+        prices = {"batch": self._prices.batch, "standard": self._prices.standard, "flex": self._prices.flex}
+        return cost(tokens, prices.get(tier, {}).get(model))
 
     def standard(self, model: str, tokens: Tokens) -> int | None:
         """What the same request would have cost in real time."""

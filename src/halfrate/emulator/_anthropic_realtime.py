@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from halfrate.emulator._anthropic_models import answer, count_tokens
+from halfrate.emulator._anthropic_models import answer, check, count_tokens
 from halfrate.emulator._context import Context
-from halfrate.emulator._meter import Charge, fingerprint
+from halfrate.emulator._desk import Desk
 from halfrate.emulator._prices import MODELS, Model, find_model
+from halfrate.emulator._rates import Costs, Over, RateBook, anthropic_headers, retry_headers
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._rows import Ask
 from halfrate.emulator._wire import (
@@ -21,13 +22,30 @@ from halfrate.emulator._wire import (
 )
 
 _CREATED = "2026-01-01T00:00:00Z"
+_WORDS = {
+    "requests": "requests per minute",
+    "input": "input tokens per minute",
+    "output": "output tokens per minute",
+}
 
 
 class AnthropicRealtime:
-    """The same models as in batches, answered at once, at the standard price."""
+    """The same models as in batches, answered one at a time, at the standard price."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        limits = context.limits
+        book = RateBook(
+            {
+                "requests": limits.anthropic_requests_per_minute,
+                "input": limits.anthropic_input_tokens_per_minute,
+                "output": limits.anthropic_output_tokens_per_minute,
+            },
+            limits.burst_seconds,
+        )
+        self._desk = Desk(
+            context, "anthropic", book, headers=anthropic_headers, refused=_over, crowded=_crowded
+        )
 
     def routes(self) -> list[Route]:
         return [
@@ -40,18 +58,26 @@ class AnthropicRealtime:
     async def _messages(self, call: Call) -> Response:
         context = self._context
         body = await read_document(call.request)
-        context.meter.realtime_received += 1
-        ask = Ask(call.project, call.now, context.attempt())
-        answered = answer(context, body, call.request.header("anthropic-version"), ask, "standard")
-        charge = Charge(
-            call.now, "anthropic", "standard", answered.model, answered.tokens, "", "", fingerprint(body)
-        )
-        context.meter.bill(charge)
-        if not body.get("stream"):
-            return json_response(answered.body)
-        return Response(
-            200, _message_events(answered.body), {"content-type": "text/event-stream; charset=utf-8"}
-        )
+        about = context.attempt()
+        version = call.request.header("anthropic-version")
+        model = check(body, version, batch=False)
+        # What will be written counts as it is written; a call needs some of that limit to be left.
+        costs: Costs = {"requests": 1.0, "input": float(count_tokens(body)), "output": 1.0}
+        visit = self._desk.admit(call, about, model, "standard", costs)
+        try:
+            answered = answer(context, body, version, Ask(call.project, call.now, about), "standard")
+        except ApiError as error:
+            error.headers = {**visit.headers, **error.headers}
+            raise
+        # Tokens read from a cache are not counted.
+        self._desk.weigh(visit, "input", -answered.tokens.cached)
+        self._desk.weigh(visit, "output", answered.tokens.output - 1)
+        delivery = self._desk.bill(visit, answered, body)
+        response = json_response(answered.body)
+        if body.get("stream"):
+            events = _message_events(answered.body)
+            response = Response(200, events, {"content-type": "text/event-stream; charset=utf-8"})
+        return self._desk.response(visit, delivery, response)
 
     async def _count(self, call: Call) -> Response:
         body = await read_document(call.request)
@@ -78,6 +104,16 @@ class AnthropicRealtime:
         if model is None:
             raise ApiError(404, f"model: {call.arg}")
         return json_response(_model_document(model))
+
+
+def _over(over: Over, model: Model) -> ApiError:
+    what = f"{over.limit:,} {_WORDS[over.kind]}"
+    message = f"This request would exceed your organization's rate limit of {what} (model: {model.name})."
+    return ApiError(429, message, headers=retry_headers(over.seconds, exact=False))
+
+
+def _crowded() -> ApiError:
+    return ApiError(529, "Overloaded")
 
 
 def _model_document(model: Model) -> Document:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-Group = Literal["rows", "batches", "transport", "webhooks"]
+Group = Literal["rows", "batches", "transport", "realtime", "webhooks"]
 Kind = Literal["int", "float", "text", "flag"]
 
 
@@ -204,7 +204,35 @@ _KINDS = (
         "OpenAI: creating a batch with a fresh file says it does not exist",
         {"seconds": _seconds(2, "how long after the upload")},
     ),
-    FaultKind("realtime-error", "transport", "a realtime call fails", {"status": _status(500)}),
+    FaultKind(
+        "realtime-error",
+        "realtime",
+        "a realtime call fails",
+        {"status": _status(500), "retry_after": _RETRY_AFTER},
+    ),
+    FaultKind(
+        "realtime-burst",
+        "realtime",
+        "every realtime call fails for a while",
+        {"status": _status(429), "seconds": _seconds(20, "how long"), "retry_after": _RETRY_AFTER},
+    ),
+    FaultKind("realtime-lost", "realtime", "the row is run and billed, the connection drops without a reply"),
+    FaultKind(
+        "realtime-slow",
+        "realtime",
+        "the row is run and billed, the reply is held back so that the client gives up",
+        {"seconds": _seconds(30, "how long")},
+    ),
+    FaultKind(
+        "realtime-cut",
+        "realtime",
+        "the row is run and billed, the reply ends early",
+        {"fraction": Key("float", 0.5, "share of the bytes that arrive")},
+    ),
+    FaultKind("flex-unavailable", "realtime", "OpenAI: there is no room for a flex call (429)"),
+    FaultKind(
+        "tier-changed", "realtime", "OpenAI: a flex or priority call is served, and billed, as any other"
+    ),
     FaultKind("webhook-lost", "webhooks", "the event is never delivered"),
     FaultKind("webhook-duplicate", "webhooks", "the event is delivered twice under one id"),
     FaultKind(

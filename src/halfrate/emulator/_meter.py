@@ -15,6 +15,8 @@ from halfrate.emulator._prices import Model, Tokens, cost
 # How an answer is delivered does not change what was asked, so these do not make a row a different row.
 _DELIVERY_KEYS = ("stream", "stream_options", "service_tier")
 
+_TOKEN_KINDS = ("input", "cached", "write_5m", "write_1h", "output")
+
 
 def fingerprint(body: dict[str, Any]) -> str:
     """A hash of what a row asks for: ids are outside the body, key order and spacing do not count."""
@@ -57,12 +59,14 @@ class Meter:
     def clear(self) -> None:
         self.rows_received = 0
         self.realtime_received = 0
+        self.realtime_refused: Counter[int] = Counter()
         self.creates_received = 0
         self.batches_created: Counter[str] = Counter()
         self.batches_ended: Counter[str] = Counter()
         self.files_stored = 0
         self.bytes_stored = 0
         self.billed_by_fingerprint: Counter[str] = Counter()
+        self.realtime_by_fingerprint: Counter[str] = Counter()
         self.billed_by_batch: dict[str, Counter[str]] = defaultdict(Counter)
         self.usage: dict[tuple[int, str, str, str], UsageLine] = {}
 
@@ -75,6 +79,8 @@ class Meter:
 
     def bill(self, charge: Charge) -> None:
         self.billed_by_fingerprint[charge.fingerprint] += 1
+        if charge.tier != "batch":
+            self.realtime_by_fingerprint[charge.fingerprint] += 1
         self.billed_by_batch[charge.batch_id][charge.custom_id] += 1
         key = (int(charge.at // 3600) * 3600, charge.provider, charge.model.snapshot, charge.tier)
         line = self.usage.get(key)
@@ -90,12 +96,24 @@ class Meter:
         line.picodollars += cost(charge.model, charge.tier, tokens)
 
     def billed_by_custom_id(self) -> Counter[str]:
-        """Times each custom_id was billed, over all batches (realtime calls have none)."""
+        """Times each custom_id was billed, over all batches and realtime calls that carry one."""
         total: Counter[str] = Counter()
         for counts in self.billed_by_batch.values():
             total.update(counts)
         total.pop("", None)
         return total
+
+    def _tokens_by_tier(self) -> dict[str, dict[str, int]]:
+        sums: dict[str, Counter[str]] = defaultdict(Counter)
+        for (_, _, _, tier), line in self.usage.items():
+            sums[tier].update({kind: int(getattr(line, kind)) for kind in _TOKEN_KINDS})
+        return {tier: dict(counts) for tier, counts in sums.items()}
+
+    def _rows_by_tier(self) -> dict[str, int]:
+        sums: Counter[str] = Counter()
+        for (_, _, _, tier), line in self.usage.items():
+            sums[tier] += line.requests
+        return dict(sums)
 
     def _money_by(self, part: int) -> dict[str, int]:
         sums: Counter[str] = Counter()
@@ -112,13 +130,14 @@ class Meter:
             "rows_received": self.rows_received,
             "rows_billed": sum(line.requests for line in batch_lines),
             "realtime_received": self.realtime_received,
+            "realtime_refused": {str(status): count for status, count in self.realtime_refused.items()},
             "realtime_billed": sum(line.requests for line in lines) - sum(x.requests for x in batch_lines),
+            "realtime_billed_again": sum(count - 1 for count in self.realtime_by_fingerprint.values()),
+            "rows_by_tier": self._rows_by_tier(),
             "fingerprints_billed": len(self.billed_by_fingerprint),
             "fingerprints_billed_again": len(repeats),
-            "tokens": {
-                kind: sum(int(getattr(line, kind)) for line in lines)
-                for kind in ("input", "cached", "write_5m", "write_1h", "output")
-            },
+            "tokens": {kind: sum(int(getattr(line, kind)) for line in lines) for kind in _TOKEN_KINDS},
+            "tokens_by_tier": self._tokens_by_tier(),
             "picodollars": sum(line.picodollars for line in lines),
             "picodollars_by_model": self._money_by(2),
             "picodollars_by_tier": self._money_by(3),
@@ -135,6 +154,7 @@ class Meter:
         }
         if ids:
             found["billed_by_fingerprint"] = dict(self.billed_by_fingerprint)
+            found["realtime_by_fingerprint"] = dict(self.realtime_by_fingerprint)
             found["billed_by_custom_id"] = dict(self.billed_by_custom_id())
             found["billed_by_batch"] = {key: dict(counts) for key, counts in self.billed_by_batch.items()}
         return found

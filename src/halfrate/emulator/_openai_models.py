@@ -260,7 +260,7 @@ def _chat(context: Context, body: Document, model: Model, ask: Ask) -> Answered:
                 "rejected_prediction_tokens": 0,
             },
         },
-        "service_tier": "flex" if body.get("service_tier") == "flex" else "default",
+        "service_tier": "default",
         "system_fingerprint": "fp_emulator",
     }
     return Answered(document, model, tokens)
@@ -304,7 +304,7 @@ def _responses(context: Context, body: Document, model: Model, ask: Ask) -> Answ
         "parallel_tool_calls": True,
         "previous_response_id": body.get("previous_response_id"),
         "reasoning": {"effort": None, "summary": None},
-        "service_tier": "flex" if body.get("service_tier") == "flex" else "default",
+        "service_tier": "default",
         "store": body.get("store", True),
         "temperature": body.get("temperature", 1.0),
         "text": body.get("text") or {"format": {"type": "text"}},

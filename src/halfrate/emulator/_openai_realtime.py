@@ -5,21 +5,52 @@ from collections.abc import Iterator
 import msgspec
 
 from halfrate.emulator._context import Context
-from halfrate.emulator._meter import Charge, fingerprint
-from halfrate.emulator._openai_models import CHAT, EMBEDDINGS, RESPONSES, answer
-from halfrate.emulator._prices import MODELS, find_model
+from halfrate.emulator._desk import Desk, Visit
+from halfrate.emulator._openai_models import CHAT, EMBEDDINGS, RESPONSES, answer, prompt_tokens, resolve_model
+from halfrate.emulator._prices import MODELS, Model, find_model
+from halfrate.emulator._rates import Over, RateBook, openai_headers, retry_headers
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Answered, Ask
-from halfrate.emulator._wire import ApiError, Document, Response, as_document, json_response, read_document
+from halfrate.emulator._rows import Ask
+from halfrate.emulator._wire import (
+    ApiError,
+    Delivery,
+    Document,
+    Response,
+    as_document,
+    json_response,
+    read_document,
+)
 
 _MODELS_SINCE = 1_750_000_000
+_TIERS = {
+    "auto": "standard",
+    "default": "standard",
+    "scale": "standard",
+    "flex": "flex",
+    "priority": "priority",
+    "fast": "priority",
+}
+_WORDS = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
 
 
 class OpenAIRealtime:
-    """The same models as in batches, answered at once, at the standard price (or flex, when asked for)."""
+    """The same models as in batches, answered one at a time, in the tier that the call asks for if there is room."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        limits = context.limits
+        book = RateBook(
+            {"requests": limits.openai_requests_per_minute, "tokens": limits.openai_tokens_per_minute},
+            limits.burst_seconds,
+        )
+        self._desk = Desk(
+            context,
+            "openai",
+            book,
+            headers=lambda budgets, _: openai_headers(budgets),
+            refused=_over,
+            crowded=_crowded,
+        )
 
     def routes(self) -> list[Route]:
         return [
@@ -30,24 +61,58 @@ class OpenAIRealtime:
             Route("GET", "/v1/models/{}", "models", self._model),
         ]
 
-    def _answer(self, call: Call, endpoint: str, body: Document) -> Answered:
+    def _answer(self, call: Call, endpoint: str, body: Document) -> tuple[Document, Visit, Delivery]:
         context = self._context
-        context.meter.realtime_received += 1
-        ask = Ask(call.project, call.now, context.attempt())
-        answered = answer(context, endpoint, body, ask)
-        tier = "flex" if body.get("service_tier") == "flex" else "standard"
-        mark = fingerprint(body)
-        context.meter.bill(Charge(call.now, "openai", tier, answered.model, answered.tokens, "", "", mark))
-        return answered
+        about = context.attempt()
+        model = resolve_model(body)
+        tier = self._tier(model, body, about) if endpoint != EMBEDDINGS else "standard"
+        most = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+        weight = max(prompt_tokens(endpoint, body), most if isinstance(most, int) else 0)
+        visit = self._desk.admit(call, about, model, tier, {"requests": 1.0, "tokens": float(weight)})
+        try:
+            answered = answer(context, endpoint, body, Ask(call.project, call.now, about))
+        except ApiError as error:
+            error.headers = {**visit.headers, **error.headers}
+            raise
+        if endpoint != EMBEDDINGS:
+            answered.body["service_tier"] = "default" if tier == "standard" else tier
+        name = call.request.header("x-client-request-id")
+        return answered.body, visit, self._desk.bill(visit, answered, body, name)
+
+    def _tier(self, model: Model, body: Document, about: str) -> str:
+        """The tier that a call is served in. Raises ApiError where it cannot be served in the one it asks for."""
+        asked = body.get("service_tier")
+        faults = self._context.faults
+        if asked is not None and (not isinstance(asked, str) or asked not in _TIERS):
+            raise ApiError(400, "Invalid service_tier argument", param="service_tier")
+        tier = _TIERS[asked or "auto"]
+        if tier == "flex":
+            if not model.flex:
+                raise ApiError(400, "Invalid service_tier argument", param="service_tier")
+            if faults.strike("flex-unavailable", "openai", about):
+                message = "Resource unavailable: there is not enough capacity for flex processing right now."
+                raise ApiError(429, message, code="resource_unavailable", kind="resource_unavailable")
+        if tier == "priority" and model.priority is None:
+            return "standard"
+        if tier != "standard" and faults.strike("tier-changed", "openai", about):
+            return "standard"
+        return tier
+
+    def _whole(self, document: Document, visit: Visit, delivery: Delivery) -> Response:
+        # The service indents its realtime replies.
+        body = msgspec.json.format(msgspec.json.encode(document), indent=2)
+        response = Response(200, body, {"content-type": "application/json"})
+        return self._desk.response(visit, delivery, response)
 
     async def _chat(self, call: Call) -> Response:
         body = await read_document(call.request)
-        document = self._answer(call, CHAT, body).body
+        document, visit, delivery = self._answer(call, CHAT, body)
         if not body.get("stream"):
-            return json_response(document)
+            return self._whole(document, visit, delivery)
         options = as_document(body.get("stream_options")) or {}
         chunks = _chat_events(document, with_usage=bool(options.get("include_usage")))
-        return Response(200, chunks, {"content-type": "text/event-stream; charset=utf-8"})
+        response = Response(200, chunks, {"content-type": "text/event-stream; charset=utf-8"})
+        return self._desk.response(visit, delivery, response)
 
     async def _responses(self, call: Call) -> Response:
         body = await read_document(call.request)
@@ -55,10 +120,10 @@ class OpenAIRealtime:
             raise ApiError(
                 400, "This server does not stream responses; it streams chat completions.", param="stream"
             )
-        return json_response(self._answer(call, RESPONSES, body).body)
+        return self._whole(*self._answer(call, RESPONSES, body))
 
     async def _embeddings(self, call: Call) -> Response:
-        return json_response(self._answer(call, EMBEDDINGS, await read_document(call.request)).body)
+        return self._whole(*self._answer(call, EMBEDDINGS, await read_document(call.request)))
 
     async def _models(self, call: Call) -> Response:
         data = [_model_document(name) for name, model in MODELS.items() if model.provider == "openai"]
@@ -70,6 +135,26 @@ class OpenAIRealtime:
                 404, f"The model '{call.arg}' does not exist", code="model_not_found", param="model"
             )
         return json_response(_model_document(call.arg))
+
+
+def _over(over: Over, model: Model) -> ApiError:
+    what = _WORDS[over.kind]
+    where = f"for {model.name} in organization org-emulator on {what}: Limit {over.limit}"
+    if over.asked > over.limit:
+        message = (
+            f"Request too large {where}, Requested {over.asked}. The input or output tokens must be reduced."
+        )
+    else:
+        message = (
+            f"Rate limit reached {where}, Used {over.used}, Requested {over.asked}. Please try again later."
+        )
+    headers = retry_headers(over.seconds, exact=True)
+    return ApiError(429, message, code="rate_limit_exceeded", kind=over.kind, headers=headers)
+
+
+def _crowded() -> ApiError:
+    message = "The model is temporarily overloaded. Please try again later."
+    return ApiError(503, message, code="server_is_overloaded", kind="service_unavailable_error")
 
 
 def _model_document(name: str) -> Document:

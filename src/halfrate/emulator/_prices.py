@@ -1,9 +1,10 @@
 """What a call costs, in integer picodollars (1e-12 USD) per token.
 
 Typed by hand on 2026-11-20 from the providers' price pages (OpenAI API pricing with its batch table,
-2026-10-04; Anthropic pricing and prompt caching guides, 2026-10-06), standard and batch separately: "batch is
-half" is not true of every token kind. Where OpenAI's batch table names no cached rate (gpt-4.1*, gpt-4o*),
-cached tokens keep the standard cached rate.
+2026-10-04, and its page on priority processing; Anthropic pricing and prompt caching guides, 2026-10-06), standard
+and batch separately: "batch is half" is not true of every token kind. Where OpenAI's batch table names no cached
+rate (gpt-4.1*, gpt-4o*), cached tokens keep the standard cached rate. Priority has no rates for long prompts: they
+are not offered there.
 """
 
 import re
@@ -37,6 +38,10 @@ class Model(msgspec.Struct, frozen=True):
     long_from: int = 0
     """Requests with more prompt tokens than this pay the long rates; 0: no such step."""
     kind: str = "text"
+    priority: Rates | None = None
+    """None: the model is not served in that tier, and a call that asks for it is served as any other."""
+    flex: bool = False
+    """Served in the flex tier, at the batch rates. A call that asks for it of another model is refused."""
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -56,7 +61,10 @@ class Tokens(msgspec.Struct, frozen=True):
 def cost(model: Model, tier: str, tokens: Tokens) -> int:
     """Picodollars for one request. The long-context step is judged per request, never on a sum."""
     discounted = tier in {"batch", "flex"}
-    rates = model.batch if discounted else model.standard
+    if tier == "priority" and model.priority is not None:
+        rates = model.priority
+    else:
+        rates = model.batch if discounted else model.standard
     if model.long_from and tokens.prompt > model.long_from:
         rates = (model.long_batch if discounted else model.long_standard) or rates
     return (
@@ -76,8 +84,10 @@ def _rates(
     return Rates(*(round(kind * DOLLARS_PER_MILLION) for kind in kinds))
 
 
-def _gpt(name: str, snapshot: str, standard: Rates, batch: Rates) -> Model:
-    return Model(name, snapshot, "openai", standard, batch)
+def _gpt(
+    name: str, snapshot: str, standard: Rates, batch: Rates, priority: Rates | None, *, flex: bool = False
+) -> Model:
+    return Model(name, snapshot, "openai", standard, batch, priority=priority, flex=flex)
 
 
 def _embedding(name: str, standard: float, batch: float) -> Model:
@@ -91,14 +101,65 @@ def _claude(name: str, snapshot: str, standard: Rates, batch: Rates) -> Model:
 
 # Columns: input, output, cached input, cache write (5 minutes), cache write (1 hour).
 _MODELS = (
-    _gpt("gpt-4.1", "gpt-4.1-2025-04-14", _rates(2.00, 8.00, 0.50), _rates(1.00, 4.00, 0.50)),
-    _gpt("gpt-4.1-mini", "gpt-4.1-mini-2025-04-14", _rates(0.40, 1.60, 0.10), _rates(0.20, 0.80, 0.10)),
-    _gpt("gpt-4.1-nano", "gpt-4.1-nano-2025-04-14", _rates(0.10, 0.40, 0.025), _rates(0.05, 0.20, 0.025)),
-    _gpt("gpt-4o", "gpt-4o-2024-08-06", _rates(2.50, 10.00, 1.25), _rates(1.25, 5.00, 1.25)),
-    _gpt("gpt-4o-mini", "gpt-4o-mini-2024-07-18", _rates(0.15, 0.60, 0.075), _rates(0.075, 0.30, 0.075)),
-    _gpt("gpt-5", "gpt-5-2025-08-07", _rates(1.25, 10.00, 0.125), _rates(0.625, 5.00, 0.0625)),
-    _gpt("gpt-5-mini", "gpt-5-mini-2025-08-07", _rates(0.25, 2.00, 0.025), _rates(0.125, 1.00, 0.0125)),
-    _gpt("gpt-5-nano", "gpt-5-nano-2025-08-07", _rates(0.05, 0.40, 0.005), _rates(0.025, 0.20, 0.0025)),
+    _gpt(
+        "gpt-4.1",
+        "gpt-4.1-2025-04-14",
+        _rates(2.00, 8.00, 0.50),
+        _rates(1.00, 4.00, 0.50),
+        _rates(3.50, 14.00, 0.875),
+    ),
+    _gpt(
+        "gpt-4.1-mini",
+        "gpt-4.1-mini-2025-04-14",
+        _rates(0.40, 1.60, 0.10),
+        _rates(0.20, 0.80, 0.10),
+        _rates(0.70, 2.80, 0.175),
+    ),
+    _gpt(
+        "gpt-4.1-nano",
+        "gpt-4.1-nano-2025-04-14",
+        _rates(0.10, 0.40, 0.025),
+        _rates(0.05, 0.20, 0.025),
+        _rates(0.20, 0.80, 0.05),
+    ),
+    _gpt(
+        "gpt-4o",
+        "gpt-4o-2024-08-06",
+        _rates(2.50, 10.00, 1.25),
+        _rates(1.25, 5.00, 1.25),
+        _rates(4.25, 17.00, 2.125),
+    ),
+    _gpt(
+        "gpt-4o-mini",
+        "gpt-4o-mini-2024-07-18",
+        _rates(0.15, 0.60, 0.075),
+        _rates(0.075, 0.30, 0.075),
+        _rates(0.25, 1.00, 0.125),
+    ),
+    _gpt(
+        "gpt-5",
+        "gpt-5-2025-08-07",
+        _rates(1.25, 10.00, 0.125),
+        _rates(0.625, 5.00, 0.0625),
+        _rates(2.50, 20.00, 0.25),
+        flex=True,
+    ),
+    _gpt(
+        "gpt-5-mini",
+        "gpt-5-mini-2025-08-07",
+        _rates(0.25, 2.00, 0.025),
+        _rates(0.125, 1.00, 0.0125),
+        _rates(0.45, 3.60, 0.045),
+        flex=True,
+    ),
+    _gpt(
+        "gpt-5-nano",
+        "gpt-5-nano-2025-08-07",
+        _rates(0.05, 0.40, 0.005),
+        _rates(0.025, 0.20, 0.0025),
+        None,
+        flex=True,
+    ),
     Model(
         "gpt-5.6-luna",
         "gpt-5.6-luna",
@@ -108,6 +169,7 @@ _MODELS = (
         _rates(0.40, 1.80, 0.04, 0.50, 0.50),
         _rates(0.20, 0.90, 0.02, 0.25, 0.25),
         long_from=272_000,
+        flex=True,
     ),
     _embedding("text-embedding-3-small", 0.02, 0.01),
     _embedding("text-embedding-3-large", 0.13, 0.065),

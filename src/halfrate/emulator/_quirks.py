@@ -89,7 +89,7 @@ def refuse_call(faults: FaultBook, provider: str, operation: str, about: str) ->
     """Faults that any call can meet before it does anything. Raises ApiError."""
     for name, operations in (("poll-error", {"poll"}), ("realtime-error", {"realtime"})):
         if operation in operations and (found := faults.strike(name, provider, about)):
-            raise injected(found.whole("status"))
+            raise injected(found.whole("status"), found.retry_after())
     if found := faults.strike("rate-limit", provider, about, operation=operation):
         raise injected(429, found.retry_after())
 

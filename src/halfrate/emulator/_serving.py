@@ -35,6 +35,8 @@ class _Shell:
             Request(request.method, path, query, headers, _chunks(request))
         )
         delivery = response.delivery
+        if delivery.work_seconds:
+            await self._until(self._emulator.clock.now() + delivery.work_seconds)
         if delivery.hold_seconds:
             await asyncio.sleep(delivery.hold_seconds)
         if delivery.drop:
@@ -43,6 +45,13 @@ class _Shell:
         if isinstance(response.body, bytes) and delivery.truncate_after is None:
             return web.Response(status=response.status, body=response.body, headers=dict(response.headers))
         return await _stream(request, response, delivery)
+
+    async def _until(self, due: float) -> None:
+        """Wait for a time of the world's: its clock may run fast, jump, or stand still until it is moved."""
+        clock = self._emulator.clock
+        speed: float | None = getattr(clock, "speed", None)
+        while (left := due - clock.now()) > 0:  # noqa: ASYNC110 - whoever moves the clock tells nobody
+            await asyncio.sleep(_TICK if speed is None else min(left / speed, 1.0))
 
     async def deliver_webhooks(self) -> None:
         """Post what is due, again and again, until cancelled."""

@@ -17,6 +17,14 @@ class Pace(msgspec.Struct, frozen=True):
     finalize: float = 0.4
     cancel: float = 0.3
     window: float = DAY
+    realtime: float = 0.0
+    """How long a realtime call takes before the first token of its answer."""
+    realtime_per_token: float = 0.0
+    """And for each token of it."""
+    realtime_spread: float = 0.0
+    """How much times differ from call to call: the standard deviation of their logarithm. 0.5 is usual."""
+    realtime_flex: float = 1.0
+    """How many times as long a flex call takes."""
 
     @classmethod
     def instant(cls) -> "Pace":
@@ -44,6 +52,16 @@ class Limits(msgspec.Struct, frozen=True):
     anthropic_batch_bytes: int = 256 * 1024 * 1024
     anthropic_queue_rows: int = 500_000
     anthropic_result_days: float = 29.0
+    openai_requests_per_minute: int | None = None
+    """Realtime calls of one model in one project; None: no limit, and no headers that speak of one."""
+    openai_tokens_per_minute: int | None = None
+    anthropic_requests_per_minute: int | None = None
+    anthropic_input_tokens_per_minute: int | None = None
+    anthropic_output_tokens_per_minute: int | None = None
+    burst_seconds: float = 60.0
+    """The time over which a limit by the minute is enforced: OpenAI says that it may be as short as a second."""
+    realtime_at_once: int | None = None
+    """Realtime calls that are answered at a time; more are told that the service is overloaded."""
 
 
 class CacheModel(msgspec.Struct, frozen=True):

@@ -44,6 +44,8 @@ class Delivery(msgspec.Struct, frozen=True):
     """Wait before the first byte of the reply (the client's seconds, not the world's)."""
     chunk_pause_seconds: float = 0.0
     """Wait before each chunk of the body."""
+    work_seconds: float = 0.0
+    """Wait before the first byte while the answer is made: the world's seconds."""
 
 
 PLAIN_DELIVERY = Delivery()

@@ -17,7 +17,7 @@ from halfrate.emulator._openai_realtime import OpenAIRealtime
 from halfrate.emulator._openai_wire import error_document as openai_error
 from halfrate.emulator._quirks import bend_download, refuse_call
 from halfrate.emulator._reports import Reports
-from halfrate.emulator._routes import Call, Routes
+from halfrate.emulator._routes import Call, Route, Routes
 from halfrate.emulator._webhooks import Webhook
 from halfrate.emulator._wire import ApiError, Request, Response, json_response
 
@@ -72,11 +72,23 @@ class World:
             raise ApiError(404, message)
         route, args = found
         about = self.context.attempt()
+        if route.operation == "realtime":
+            return await self._realtime(provider, Call(request, project, now, args), route, about)
         refuse_call(self.context.faults, provider, route.operation, about)
         response = await route.handler(Call(request, project, now, args))
         if route.operation == "download":
             return bend_download(self.context.faults, provider, about, response)
         return response
+
+    async def _realtime(self, provider: str, call: Call, route: Route, about: str) -> Response:
+        meter = self.context.meter
+        meter.realtime_received += 1
+        try:
+            refuse_call(self.context.faults, provider, route.operation, about)
+            return await route.handler(call)
+        except ApiError as error:
+            meter.realtime_refused[error.status] += 1
+            raise
 
 
 def _provider_of(request: Request) -> str:

@@ -67,6 +67,7 @@ class Collecting:
                 first_row=shard.first_row,
                 sent=None if shard.attempt == 1 else frozenset(sent),
                 check=self._check,
+                tier_of=None if shard.tier == "batch" else self._adapter.tier_of,
             )
             for number, paths in enumerate(fetched):
                 for result in paths:
@@ -79,7 +80,9 @@ class Collecting:
             collection = collector.finish(*self._absent(views))
             writer.commit()
         leftovers = tuple(dict.fromkeys(item for view in views for item in view.leftovers))
-        return collection, life.Collected(self._counts(collection), collection.unsettled, leftovers)
+        counts = self._counts(collection)
+        too_much = views[0].failure is not None or views[0].absent is Kind.EXPIRED
+        return collection, life.Collected(counts, collection.unsettled, leftovers, too_much)
 
     def _problem(
         self, collector: Collector, views: list[BatchView], fetched: list[list[Path]]
@@ -91,7 +94,7 @@ class Collecting:
         finished = max((view.rows_finished for view in views), default=0)
         if (
             any(fetched)
-            and seen < min(finished, self._shard.rows_left)
+            and seen < min(finished, self._shard.sending)
             and self._shard.tries < _SUSPICIOUS_TRIES
         ):
             # Rows that are there and were not seen would be paid for again: look again before believing it.
@@ -109,7 +112,9 @@ class Collecting:
         main = views[0]
         if main.failure is not None:
             code, message = main.failure
-            kind = Kind.FAILED if main.hopeless else Kind.FAILED_PASSING
+            # A row that makes its provider fail the whole batch is found by sending ever fewer at a time.
+            alone = self._shard.sending == 1 and self._shard.setbacks > 0
+            kind = Kind.FAILED if main.hopeless or alone else Kind.FAILED_PASSING
             if main.line_errors and not main.hopeless:
                 return Kind.FAILED_PASSING, "not run: the batch was refused because of other rows in it"
             return kind, f"{code}: {message}"
@@ -117,6 +122,8 @@ class Collecting:
             Kind.EXPIRED: "the batch's window ended before this row was run",
             Kind.CANCELLED: "the batch was cancelled before this row was run",
         }
+        if main.absent_because:
+            return main.absent, main.absent_because
         return main.absent, texts.get(main.absent, "the provider's results do not mention this row")
 
     def _counts(self, collection: Collection) -> Counts:
@@ -137,19 +144,34 @@ def count_kinds(kinds: bytes) -> Counts:
     )
 
 
-def outcomes_of(shard: Shard, files: JobFiles, *, before: int | None = None) -> ShardOutcomes:
-    """A shard's outcomes as they stand; `before`: as they stood before that attempt."""
-    upto = shard.attempt if before is None else before - 1
-    return ShardOutcomes(files.all_outcomes(shard.number, upto), shard.rows)
+def outcomes_of(shard: Shard, files: JobFiles) -> ShardOutcomes:
+    """A shard's outcomes as they stand."""
+    return ShardOutcomes(files.all_outcomes(shard.number, shard.attempt), shard.rows)
 
 
 def slots_to_send(shard: Shard, files: JobFiles) -> range | list[int]:
-    """The rows of the current attempt, as slots of the shard: all, or what earlier attempts left."""
+    """The rows of the current attempt, as slots of the shard, ascending: all, or of what earlier attempts left as
+    many as the attempt takes, those first that had no turn yet."""
     if shard.attempt == 1:
         return range(shard.rows)
-    settled = {int(Kind.SUCCEEDED)} if shard.insist else {int(kind) for kind in FINAL}
-    with outcomes_of(shard, files, before=shard.attempt) as outcomes:
-        return [slot for slot, kind in enumerate(outcomes.kinds()) if kind not in settled]
+    before = [files.outcomes(shard.number, attempt) for attempt in range(1, shard.attempt)]
+    # A retry by the user sends rows again that were refused for good before it, and only then.
+    since = [path for path in before[shard.insist_from - 1 :] if path.exists()]
+    with ShardOutcomes(since, shard.rows) as outcomes:
+        tried = outcomes.kinds()
+    with ShardOutcomes([path for path in before if path.exists()], shard.rows) as outcomes:
+        kinds = outcomes.kinds()
+    final = {int(kind) for kind in FINAL}
+    left = [
+        slot
+        for slot, (kind, newest) in enumerate(zip(kinds, tried, strict=True))
+        if kind != Kind.SUCCEEDED and newest not in final
+    ]
+    if len(left) > shard.sending:
+        untried = [slot for slot in left if not tried[slot]]
+        others = [slot for slot in left if tried[slot]]
+        left = sorted([*untried, *others][: shard.sending])
+    return left
 
 
 def slots_left(shard: Shard, files: JobFiles) -> list[int]:

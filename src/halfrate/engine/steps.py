@@ -13,23 +13,40 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from halfrate.base.clock import Clock
-from halfrate.base.errors import HalfrateError, OutcomeUnknown, ProviderError, Refused, StorageError
+from halfrate.base.errors import (
+    HalfrateError,
+    IllegalStep,
+    OutcomeUnknown,
+    ProviderError,
+    Refused,
+    StorageError,
+    UsageError,
+)
 from halfrate.base.ids import row_prefix
+from halfrate.base.results import MAY_BE_PAID, Kind
 from halfrate.blobs.files import JobFiles
 from halfrate.core import lifecycle as life
+from halfrate.core.breaker import tripped
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import Policy, Shard, Trouble
 from halfrate.engine.collecting import Collecting, fetch, write_again
-from halfrate.providers.base import Adapter, BatchView, Intent
+from halfrate.engine.hold import held
+from halfrate.engine.realtime import Patience, Realtime, Tally, Work
+from halfrate.providers.base import Adapter, BatchView, Intent, Tier
 from halfrate.rows.collect import Check
-from halfrate.store.store import Fenced, Store
+from halfrate.rows.journal import Journal, JournalInUse
+from halfrate.store.store import Fenced, Span, Store
 
 _R = TypeVar("_R")
 _LEASE_MARGIN = 120.0
 _UPLOAD = 3600.0
 """Seconds that a slow line is given for a request file, before another worker begins the upload anew."""
+_PAY_AGAIN = Patience(pay_again=True)
+"""A row whose reply was lost is called again: it is wanted now, and what it may have cost is in the ledger."""
+_TELLING = 20
+"""Fewer rows say nothing about how fast real time is."""
 _SOON = 0.0
-"""After what a person has to mend: the loop ends, and the next one is to try it at once."""
+"""After what a person has to mend, where the loop ends with it: the next one is to try at once."""
 
 
 def lease(policy: Policy) -> float:
@@ -53,7 +70,11 @@ class Site(Protocol):
 
 
 class Worker:
-    """Steps shards. `on_step` hears every shard that was saved; `on_halt` what a person has to mend."""
+    """Steps shards.
+
+    `on_step` hears every shard that was saved; `on_halt` what a person has to mend. `patience`: seconds after which
+    a shard that waits for a person is tried again, for a worker that goes on with others meanwhile.
+    """
 
     def __init__(
         self,
@@ -64,41 +85,30 @@ class Worker:
         *,
         on_step: Callable[[Shard], None] = lambda _: None,
         on_halt: Callable[[HalfrateError], None] = lambda _: None,
+        patience: float | None = None,
+        realtime: Realtime | None = None,
     ) -> None:
         self._store = store
-        self._site = site
+        self.site = site
         self._clock = clock
         self._owner = owner
         self._on_step = on_step
         self._on_halt = on_halt
+        self._patience = patience
+        self._realtime = realtime or Realtime(clock)
+        self.replan = False
+        """A shard has come to where its deadline says how it goes on."""
+        self._answering: dict[str, tuple[str, asyncio.Event]] = {}
+        self._mended = _SOON if patience is None else patience
         # Parsing results is work for one core: doing several shards at once gains nothing and takes memory.
         self._one_at_a_time = asyncio.Semaphore(1)
 
     async def advance(self, shard: Shard) -> None:
         """Do one thing for a claimed shard, and give it back."""
-        job = self._site.job(shard.job_id)
-        policy = self._site.policy(job)
+        job = self.site.job(shard.job_id)
+        policy = self.site.policy(job)
         try:
-            match life.decide(shard, policy):
-                case life.Upload():
-                    await self._upload(shard, job, policy)
-                case life.Create():
-                    await self._create(shard, job, policy)
-                case life.Find():
-                    await self._find(shard, job, policy)
-                case life.Poll():
-                    await self._poll(shard, policy)
-                case life.CancelBatch(batch_id, twin):
-                    await self._cancel(shard, policy, batch_id, twin=twin)
-                case life.Collect():
-                    async with self._one_at_a_time:
-                        await self._collect(shard, job, policy)
-                case life.CleanUp(strays):
-                    await self._clean_up(shard, job, policy, strays=strays)
-                case life.Abandon():
-                    await self._save(life.apply(shard, life.Abandoned(), policy, self._clock.now()))
-                case life.Rest():
-                    await self._in_thread(self._store.release, shard, self._owner, shard.next_at)
+            await self._carry_out(life.decide(shard, policy), shard, job, policy)
         except Fenced:
             # Somebody else has stepped this shard since. What they know is newer than what we know.
             return
@@ -108,6 +118,50 @@ class Worker:
                 self._store.release, shard, self._owner, self._clock.now() + policy.backoff_first
             )
             self._on_halt(error if isinstance(error, HalfrateError) else _disk(error))
+        except UsageError as error:
+            # An account that is not set up here, a file of the job that is not there.
+            if self._patience is None:
+                raise
+            due = self._clock.now() + self._patience
+            await self._in_thread(self._store.release, shard, self._owner, due)
+            self._on_halt(error)
+
+    async def _carry_out(self, command: life.Command, shard: Shard, job: Job, policy: Policy) -> None:
+        match command:
+            case life.Upload():
+                await self._upload(shard, job, policy)
+            case life.Create():
+                await self._create(shard, job, policy)
+            case life.Find():
+                await self._find(shard, job, policy)
+            case life.Poll():
+                await self._poll(shard, policy)
+            case life.CancelBatch(batch_id, twin):
+                await self._cancel(shard, policy, batch_id, twin=twin)
+            case life.Collect():
+                async with self._one_at_a_time:
+                    await self._collect(shard, job, policy)
+            case life.CleanUp(strays):
+                await self._clean_up(shard, job, policy, strays=strays)
+            case life.Answer(stop):
+                await self._answer(shard, job, policy, stop=stop)
+            case life.CutDown(rows):
+                await self._step(shard, life.Cut(rows), policy)
+            case life.Abandon():
+                await self._save(life.apply(shard, life.Abandoned(), policy, self._clock.now()))
+            case life.Rest():
+                await self._in_thread(self._store.release, shard, self._owner, shard.next_at)
+
+    def answers_in(self, shard_id: str) -> str | None:
+        """The tier in which this worker is running a shard's rows now, if it is."""
+        running = self._answering.get(shard_id)
+        return running[0] if running is not None else None
+
+    def stop_answering(self, shard_id: str | None = None) -> None:
+        """Let no further row of a shard, or of any, be called; what is under way is waited for."""
+        for name, (_, stop) in self._answering.items():
+            if shard_id in {None, name}:
+                stop.set()
 
     # ------------------------------------------------------------ steps
 
@@ -120,7 +174,7 @@ class Worker:
             file_id = await self._adapter(shard).upload(intent)
         except Refused as refusal:
             if refusal.credentials:
-                back = life.CreateRefused(_trouble(refusal), passing=True, retry_after=_SOON)
+                back = life.CreateRefused(_trouble(refusal), passing=True, retry_after=self._mended)
                 await self._step(shard, back, policy)
                 self._on_halt(refusal)
                 return
@@ -151,19 +205,20 @@ class Worker:
             view = await adapter.create(msgspec.structs.replace(intent, in_time=in_time))
         except Refused as refusal:
             if refusal.credentials:
-                back = life.CreateRefused(_trouble(refusal), passing=True, retry_after=_SOON)
+                back = life.CreateRefused(_trouble(refusal), passing=True, retry_after=self._mended)
                 await self._step(saved, back, policy)
                 self._on_halt(refusal)
                 return
             gone = refusal.status in {400, 404} and "file" in str(refusal).lower() and bool(intent.file_id)
-            event = life.CreateRefused(
-                _trouble(refusal), refusal.passing, refusal.retry_after, file_gone=gone
-            )
+            wait = refusal.retry_after
+            if refusal.queue_full:
+                wait = await self._queue_full(saved, policy, refusal.queue_limit, refusal.retry_after)
+            event = life.CreateRefused(_trouble(refusal), refusal.passing, wait, file_gone=gone)
             await self._step(saved, event, policy)
         except OutcomeUnknown as error:
             await self._step(saved, life.CreateUnknown(_trouble(error)), policy)
         else:
-            await self._step(saved, life.Created(view.batch_id, view.status), policy)
+            await self._step(saved, life.Created(view.batch_id, view.status, view.accepted), policy)
 
     def _in_time(self, meant_at: float, policy: Policy) -> bool:
         return abs(self._clock.now() - meant_at) < policy.send_within
@@ -203,13 +258,44 @@ class Worker:
         except ProviderError as error:
             await self._failed(shard, policy, error)
         else:
+            wait = await self._queue_full(shard, policy, view.queue_limit) if view.queue_full else None
             event = life.Polled(
                 status=view.status,
                 ended=view.ended,
                 rows_finished=view.rows_finished,
                 queue_full=view.queue_full,
+                accepted=view.accepted,
+                wait=wait,
             )
             await self._step(shard, event, policy)
+            if view.ended and not view.queue_full and view.failure is None:
+                await self._note_end(shard)
+            if view.accepted and not view.queue_full and not shard.accepted:
+                await self._in_thread(self._store.note_accepted, shard)
+
+    async def _note_end(self, shard: Shard) -> None:
+        """Remember how long a batch took, or its cancel."""
+        now = self._clock.now()
+        since = shard.cancelled_at if shard.cancelled_at is not None else shard.submitted_at
+        if since is None:
+            return
+        kind = "batch" if shard.cancelled_at is None else "settle"
+        span = Span(kind=kind, at=now, seconds=max(0.0, now - since), rows=shard.sending)
+        await self._in_thread(self._store.add_span, shard, span)
+        if shard.cancelled_at is not None and shard.submitted_at is not None:
+            lived = max(0.0, shard.cancelled_at - shard.submitted_at)
+            cut = Span(kind="batch", at=now, seconds=lived, rows=shard.sending, over=False)
+            await self._in_thread(self._store.add_span, shard, cut)
+
+    async def _queue_full(
+        self, shard: Shard, policy: Policy, told: int | None, asked: float | None = None
+    ) -> float:
+        """Remember a refusal for want of room; seconds until the next try of any batch of this model."""
+        now = self._clock.now()
+        wait = max(policy.quota_wait, asked or 0.0)
+        longest = max(policy.quota_most, wait)
+        until = await self._in_thread(self._store.note_refusal, shard, now, wait, longest, told)
+        return until - now
 
     async def _cancel(self, shard: Shard, policy: Policy, batch_id: str, *, twin: bool) -> None:
         try:
@@ -219,9 +305,76 @@ class Worker:
         else:
             await self._step(shard, life.CancelSent(batch_id, twin=twin), policy)
 
-    async def _collect(self, shard: Shard, job: Job, policy: Policy) -> None:
+    async def _answer(self, shard: Shard, job: Job, policy: Policy, *, stop: bool) -> None:
+        """Run the attempt's rows in real time, until all are answered or somebody wants it to end."""
+        files = self.site.files(job.id)
         adapter = self._adapter(shard)
-        files = self._site.files(job.id)
+        intent = await self._intent(shard, job)
+        prefix = row_prefix(shard.id, shard.attempt)
+        work = Work(
+            account=shard.account,
+            model=shard.model,
+            endpoint=job.spec.endpoint,
+            tier=_tier(shard.tier),
+            requests=intent.requests,
+            rows=shard.sending,
+            framing=adapter.capabilities.framing,
+            envelope=adapter.envelope(job.spec.endpoint),
+            row_prefix=prefix,
+            first_row=shard.first_row,
+        )
+        ending = asyncio.Event()
+        if stop:
+            ending.set()
+        self._answering[shard.id] = (shard.tier, ending)
+        span = lease(policy)
+        try:
+            async with held(self._store, shard, self._owner, self._clock, span, ending.set) as hold:
+                journal = await self._in_thread(
+                    Journal,
+                    files.results(shard.number, shard.attempt, 0),
+                    files.marks(shard.number, shard.attempt),
+                    rows=shard.rows,
+                    first_row=shard.first_row,
+                    row_prefix=prefix,
+                )
+                with journal:
+                    tally = await self._realtime.run(
+                        work, journal, adapter, patience=_PAY_AGAIN, stop=ending, in_time=hold.in_time
+                    )
+        except JournalInUse as error:
+            # Whoever held the shard before is not dead yet, and may have calls under way.
+            await self._step(shard, life.StepFailed(Trouble("journal_in_use", str(error))), policy)
+            return
+        finally:
+            self._answering.pop(shard.id, None)
+        await self._note_pace(shard, tally)
+        await self._after_run(shard, policy, tally)
+
+    async def _after_run(self, shard: Shard, policy: Policy, tally: Tally) -> None:
+        halted = tally.halted
+        trouble = _trouble_of(halted) if halted is not None else None
+        wait = (halted.retry_after or 0.0) if isinstance(halted, Refused) else 0.0
+        if isinstance(halted, Refused) and halted.credentials:
+            wait = self._mended
+        await self._step(shard, life.Answered(tally.unsent, trouble, wait, tally.doubts), policy)
+        if isinstance(halted, Refused) and halted.credentials:
+            self._on_halt(halted)
+
+    async def _note_pace(self, shard: Shard, tally: Tally) -> None:
+        done = tally.answered + tally.failed
+        if done >= _TELLING and tally.seconds > 0:
+            span = Span(kind=shard.tier, at=self._clock.now(), seconds=tally.seconds, rows=done)
+            await self._in_thread(self._store.add_span, shard, span)
+
+    async def _collect(self, shard: Shard, job: Job, policy: Policy) -> None:
+        # A long download, or a long file, must not outlast the lease: another worker would begin it anew.
+        async with held(self._store, shard, self._owner, self._clock, lease(policy), lambda: None):
+            await self._collect_held(shard, job, policy)
+
+    async def _collect_held(self, shard: Shard, job: Job, policy: Policy) -> None:
+        adapter = self._adapter(shard)
+        files = self.site.files(job.id)
         views: list[BatchView] = []
         fetched: list[list[Path]] = []
         try:
@@ -239,7 +392,9 @@ class Worker:
         except ProviderError as error:
             await self._failed(shard, policy, error)
             return
-        reader = Collecting(shard, job, files, adapter, self._site.check(job))
+        if shard.tier != "batch":
+            views, fetched = [_realtime_view(shard)], [files.all_results(shard.number, shard.attempt)]
+        reader = Collecting(shard, job, files, adapter, self.site.check(job))
         done = await self._in_thread(reader.run, views, fetched)
         if isinstance(done, life.Foreign | life.StepFailed):
             await self._step(shard, done, policy)
@@ -248,9 +403,33 @@ class Worker:
         now = self._clock.now()
         after = life.apply(shard, event, policy, now)
         saved = await self._in_thread(
-            self._store.save_collected, after, self._owner, shard.attempt, collection, now
+            self._store.save_collected,
+            after,
+            self._owner,
+            shard.attempt,
+            collection,
+            now,
+            doubts=shard.doubts,
+            tier=shard.tier,
         )
         self._on_step(saved)
+        if shard.tier == "batch" and shard.ended_at is not None and collection.counts.succeeded:
+            span = Span(kind="harvest", at=now, seconds=max(0.0, now - shard.ended_at), rows=shard.sending)
+            await self._in_thread(self._store.add_span, shard, span)
+        why = None if job.keep_going else tripped(collection, shard.sending)
+        if why is not None:
+            await self._hold_back(job, why)
+
+    async def _hold_back(self, job: Job, why: str) -> None:
+        """Send nothing more of a job. What is with the provider already is waited for: it may be paid."""
+
+        def paused(shard: Shard) -> Shard | None:
+            if shard.state not in life.MOVING or shard.paused:
+                return None
+            return life.apply(shard, life.PauseAsked(why), Policy(uploads_file=True), self._clock.now())
+
+        for shard in await self._in_thread(self._store.shards, job.id):
+            await self._in_thread(self._store.change, shard.id, paused)
 
     async def _clean_up(self, shard: Shard, job: Job, policy: Policy, *, strays: bool) -> None:
         adapter = self._adapter(shard)
@@ -260,7 +439,7 @@ class Worker:
         except ProviderError as error:
             await self._failed(shard, policy, error)
             return
-        files = self._site.files(job.id)
+        files = self.site.files(job.id)
         if shard.attempt > 1:
             files.requests(shard.number, shard.attempt).unlink(missing_ok=True)
         if shard.counts.succeeded == shard.rows:
@@ -270,7 +449,7 @@ class Worker:
     # ------------------------------------------------------------ parts of steps
 
     async def _intent(self, shard: Shard, job: Job, past: tuple[str, ...] = ()) -> Intent:
-        files = self._site.files(job.id)
+        files = self.site.files(job.id)
         path = files.requests(shard.number, shard.attempt)
         if shard.attempt > 1 and not path.exists():
             await self._in_thread(write_again, shard, job, files, self._adapter(shard))
@@ -278,7 +457,7 @@ class Worker:
             tag=shard.tag,
             endpoint=job.spec.endpoint,
             requests=path,
-            rows=shard.rows_left,
+            rows=shard.sending,
             file_id=shard.refs.file_id,
             made_at=shard.intent_at,
             past=past,
@@ -294,20 +473,48 @@ class Worker:
 
     async def _halted(self, shard: Shard, policy: Policy, refusal: Refused) -> None:
         """A key that is refused is for a person to mend. The shard stays as it is."""
-        await self._step(shard, life.StepFailed(_trouble(refusal), _SOON), policy)
+        await self._step(shard, life.StepFailed(_trouble(refusal), self._mended), policy)
         self._on_halt(refusal)
 
     async def _step(self, shard: Shard, event: life.Event, policy: Policy) -> None:
         await self._save(life.apply(shard, event, policy, self._clock.now()))
 
     async def _save(self, shard: Shard) -> None:
-        self._on_step(await self._in_thread(self._store.save, shard, self._owner))
+        saved = await self._in_thread(self._store.save, shard, self._owner)
+        if saved.state in life.WAITING and self.site.job(saved.job_id).deadline is not None:
+            self.replan = True
+        self._on_step(saved)
 
     def _adapter(self, shard: Shard) -> Adapter:
-        return self._site.adapter(shard.account)
+        return self.site.adapter(shard.account)
 
     async def _in_thread(self, call: Callable[..., _R], *args: object, **options: object) -> _R:
         return await asyncio.to_thread(functools.partial(call, *args, **options))
+
+
+def _tier(name: str) -> Tier:
+    match name:
+        case "flex" | "standard" | "priority":
+            return name
+        case _:
+            raise IllegalStep(f"{name!r} is no tier in which rows run in real time")
+
+
+def _realtime_view(shard: Shard) -> BatchView:
+    """An attempt in real time, as the end of a batch: rows without a line were not called, or are in doubt."""
+    ended_early = shard.cancel_requested or shard.paused
+    return BatchView(
+        batch_id="",
+        status=shard.tier,
+        ended=True,
+        rows_finished=0,
+        absent=Kind.CANCELLED if ended_early else Kind.FAILED,
+        absent_because="" if ended_early else MAY_BE_PAID,
+    )
+
+
+def _trouble_of(error: HalfrateError) -> Trouble:
+    return _trouble(error) if isinstance(error, ProviderError) else Trouble("halted", str(error))
 
 
 def _trouble(error: ProviderError) -> Trouble:

@@ -11,12 +11,14 @@ from urllib.parse import quote
 
 import msgspec
 
-from halfrate.base.errors import IllegalStep, OutcomeUnknown, Refused
+from halfrate.base.errors import IllegalStep, OutcomeUnknown, Refused, UsageError
 from halfrate.base.results import LineReader
 from halfrate.base.types import Capabilities, Endpoint, Envelope, Framing, Limits, RequestSpec
+from halfrate.providers.anthropic_calls import KEEP, errored, tier_of, understand
 from halfrate.providers.anthropic_results import id_of, line_reader
-from halfrate.providers.base import Account, BatchView, Intent, Lookup
+from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Tier
 from halfrate.providers.bodies import PROMPT, splice, strict_schema, with_params
+from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import Http, Upload
 
 _SKEW: Final = 30.0
@@ -94,6 +96,13 @@ class Anthropic:
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         return line_reader(row_prefix)
 
+    def tiers(self, endpoint: Endpoint) -> tuple[Tier, ...]:
+        # Priority is served to whom has bought it, unasked, and is sold no more (page on service tiers).
+        return ("standard",) if endpoint == "messages" else ()
+
+    def tier_of(self, line: bytes) -> str:
+        return tier_of(line)
+
     async def upload(self, intent: Intent) -> str:
         raise IllegalStep("Anthropic takes rows in the create call; there is no file to upload")
 
@@ -108,8 +117,26 @@ class Anthropic:
         except Refused as refusal:
             if refusal.status >= 500 or refusal.status == 408:
                 raise OutcomeUnknown(f"{refusal}. The batch may have been accepted all the same") from refusal
+            refusal.queue_full = refusal.status == 429 and "in the queue" in str(refusal)
             raise
         return _view(self._http.decode(reply, _Batch))
+
+    async def call(self, call: Call) -> Reply:
+        if call.tier not in self.tiers(call.endpoint):
+            raise UsageError(f"Anthropic serves {call.endpoint} in no tier {call.tier!r}.")
+        if asks_for_stream(call.body):
+            raise no_stream("Anthropic", call, lambda _, body: errored(call.row_id, body))
+        # PAID CALL: sent once. A process killed on this line may have paid for an answer that it will never see;
+        # the journal says which rows were under way.
+        answer = await self._http.call(
+            "/v1/messages",
+            call.body,
+            headers={},
+            keep=KEEP,
+            timeout=call.timeout or DEFAULT_TIMEOUT,
+            in_time=call.in_time,
+        )
+        return understand(call, answer)
 
     async def find(self, intent: Intent, now: float) -> Lookup:
         oldest = (intent.made_at or now) - _SKEW

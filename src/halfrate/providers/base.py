@@ -4,18 +4,21 @@ An adapter is a class with a `capabilities` record and the methods below, regist
 in the entry point group `halfrate.providers`. It holds no state of a job: everything it is told comes in as a
 frozen value, and everything it learns goes out as one.
 
-Only `create` may cost money. It sends one request, once, without any retry, and every way in which it can
-end is one of three: it returns, it raises `Refused` (nothing was started), or it raises `OutcomeUnknown`.
+Only `create` and `call` may cost money. Each sends one request, once, without any retry, and every way in which
+it can end is one of three: it returns, it raises `Refused` (nothing was started), or it raises `OutcomeUnknown`.
 """
 
+import enum
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
+from halfrate.base.errors import Refused
 from halfrate.base.results import Kind, LineReader
 from halfrate.base.types import Capabilities, Endpoint, Envelope, RequestSpec
+from halfrate.core.pacing import Window
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,9 +64,15 @@ class BatchView(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     ended: bool
     rows_finished: int = 0
+    accepted: bool = True
+    """The provider has let it into its queue, or further."""
     queue_full: bool = False
+    queue_limit: int | None = None
+    """How many tokens that queue takes, where the provider says it."""
     absent: Kind = Kind.MISSING
     """What a row is that the result files do not name."""
+    absent_because: str = ""
+    """Why, where that is known better than from `absent`."""
     files: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     failure: tuple[str, str] | None = None
@@ -82,9 +91,83 @@ class Lookup(msgspec.Struct, frozen=True):
 Progress: TypeAlias = Callable[[int], None]
 """Called with bytes moved since the last call."""
 
+Tier: TypeAlias = Literal["standard", "flex", "priority"]
+"""How a realtime call is to be served, and so what it costs. `standard` leaves the choice to the project's own
+settings at the provider, as a call that names no tier does."""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One row, to be run in real time.
+
+    `row_id`: its id in the request file; `body`: what stands there between the parts of the envelope, untouched.
+    `timeout`: seconds for each wait on the network, None for the provider's own measure.
+    """
+
+    endpoint: Endpoint
+    row_id: str
+    body: bytes
+    tier: Tier = "standard"
+    timeout: float | None = None
+    in_time: Callable[[], bool] = lambda: True
+    """Whether this process may still send it: to be asked at the last moment before it leaves."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that was answered, and is paid for.
+
+    `line`: the reply as a line of the provider's own batch results, ending in a newline; the body stands in it as
+    it came, but for line breaks between its parts. `tier`: the one that it was really served in, which may be
+    another than was asked for and is what it is billed as. `windows`: what remains of the account's budgets.
+    """
+
+    line: bytes
+    tier: str
+    windows: tuple[Window, ...] = ()
+
+
+class Blame(enum.Enum):
+    """What a refused call lies in, and so what would help."""
+
+    ROW = "row"
+    """What the row asks for: it would be refused again."""
+    LOAD = "load"
+    """Too much at once, by this account or by all: fewer calls, later."""
+    FAULT = "fault"
+    """The provider's own passing fault: the same call again."""
+    TIER = "tier"
+    """The tier: this model or project is not served in it. Every other row would be refused alike."""
+    ACCOUNT = "account"
+    """The key, the credit or the address: a person has to mend that. Every other row would be refused alike."""
+
+
+class CallRefused(Refused):
+    """A realtime call that the provider answered with an error: the row was not run, and costs nothing.
+
+    Attributes:
+        line: the error as a line of the provider's own batch results, ending in a newline.
+        blame: what it lies in.
+        windows: what remains of the account's budgets, as far as the reply says.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        line: bytes,
+        blame: Blame,
+        status: int,
+        code: str = "",
+        retry_after: float | None = None,
+        windows: tuple[Window, ...] = (),
+    ) -> None:
+        super().__init__(message, status=status, code=code, retry_after=retry_after)
+        self.line = line
+        self.blame = blame
+        self.windows = windows
+
 
 class Adapter(Protocol):
-    """A provider's dialect. See the module's text for what `create` must keep."""
+    """A provider's dialect. See the module's text for what `create` and `call` must keep."""
 
     capabilities: Capabilities
 
@@ -102,6 +185,16 @@ class Adapter(Protocol):
 
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         """A reader of result lines whose ids begin with `row_prefix`."""
+        ...
+
+    def tiers(self, endpoint: Endpoint) -> tuple[Tier, ...]:
+        """The tiers that realtime calls of an endpoint can be asked for in; none where there are no such calls.
+        Whether a model is served in them is for the provider to say."""
+        ...
+
+    def tier_of(self, line: bytes) -> str:
+        """The tier that a realtime call was served and billed in, read from its result line. Not for lines of a
+        batch, which may say otherwise and are billed as a batch."""
         ...
 
     # Safe to repeat.
@@ -134,8 +227,16 @@ class Adapter(Protocol):
 
     async def close(self) -> None: ...
 
-    # The paid call.
+    # The paid calls.
 
     async def create(self, intent: Intent) -> BatchView:
         """Ask for the batch, once."""
+        ...
+
+    async def call(self, call: Call) -> Reply:
+        """Run one row in real time, once.
+
+        Raises CallRefused where the provider answered with an error, Refused where nothing left this machine,
+        OutcomeUnknown where the row may have been run and billed all the same.
+        """
         ...

@@ -1,29 +1,33 @@
-"""HTTP for the adapters: few calls, large bodies, streamed from and to files.
+"""HTTP for the adapters: few calls with large bodies, streamed from and to files, and realtime calls, many at once.
 
 `send` repeats nothing, and uses a connection of its own: a paid call must not be lost to a connection that
 the other side closed while it idled. `ask` repeats calls that are safe to repeat (reads, uploads, cancels,
-deletes) a few times on passing failures, and honours Retry-After.
+deletes) a few times on passing failures, and honours Retry-After. `call` repeats nothing either; it keeps its
+connections, because a realtime job makes thousands of calls, and takes up none again that has idled for long or
+that the other side has closed.
 
 The standard library's client does the work, in threads: for whole files it costs the least CPU and memory of
-those tried, and starting a command does not wait for an HTTP framework to be imported.
+those tried, and starting a command does not wait for an HTTP framework to be imported. A realtime call holds its
+thread while it waits for the answer; the threads are made as they are needed, and cost little while they wait.
 """
 
 import asyncio
 import http.client
 import os
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from halfrate.base.errors import HELD_UP, UNREACHABLE, OutcomeUnknown, Refused, SettingsError, StorageError
 from halfrate.base.pages import Trail
 from halfrate.base.version import VERSION
+from halfrate.providers.answers import Answer, error_of, request_id, retry_after
+from halfrate.providers.connections import Idle, Line, keep_alive, proxy_for
 
 _R = TypeVar("_R")
 
@@ -35,6 +39,8 @@ _ERROR_BODY: Final = 64 << 10
 _REPLY: Final = 64 << 20
 _CONNECT: Final = 30.0
 _THREADS: Final = 12
+_CALLS: Final = 256
+"""Realtime calls under way at once, over all models of an account. More wait their turn."""
 _KEY_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key"})
 _SHORTEST_KEY: Final = 12
 # What a broken connection, or a reply that is no HTTP, raises.
@@ -63,16 +69,6 @@ class Upload(msgspec.Struct, frozen=True):
                 trail.add(got)
             trail.drop()
         yield self.tail
-
-
-class _Error(msgspec.Struct):
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error
 
 
 class Http:
@@ -106,16 +102,15 @@ class Http:
             if name.lower() in _KEY_HEADERS and len(headers[name]) >= _SHORTEST_KEY
         ]
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"halfrate-{title}")
-        self._idle: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
+        self._callers: ThreadPoolExecutor | None = None
+        self._idle = Idle()
         self._tls: ssl.SSLContext | None = None
 
     async def close(self) -> None:
         self._threads.shutdown(wait=True)
-        with self._lock:
-            for connection in self._idle:
-                connection.close()
-            self._idle.clear()
+        if self._callers is not None:
+            self._callers.shutdown(wait=True)
+        self._idle.close()
 
     async def send(
         self,
@@ -137,6 +132,40 @@ class Http:
             return self._call(method, path, body, timeout, _whole, fresh=True, in_time=in_time)
 
         return await self._in_thread(call)
+
+    async def call(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str],
+        keep: Sequence[str],
+        timeout: float,
+        in_time: Callable[[], bool],
+    ) -> Answer:
+        """POST one small body, once, on a connection that is kept. Gives every answer, errors too.
+
+        Args:
+            headers: sent besides those of every call.
+            keep: names of headers of the answer that are wanted.
+            timeout: seconds for each wait on the network. No byte comes while a model thinks: this bounds that.
+            in_time: as for `send`.
+
+        Raises Refused where nothing left this machine, OutcomeUnknown where no whole answer came. A cancelled
+        call is hung up on at once; what it was asked for may go on at the provider.
+        """
+        line = Line()
+
+        def call() -> Answer:
+            return self._realtime(path, body, headers, keep, timeout, in_time, line)
+
+        if self._callers is None:
+            self._callers = ThreadPoolExecutor(_CALLS, thread_name_prefix=f"halfrate-{self._title}-call")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._callers, call)
+        except asyncio.CancelledError:
+            line.hang_up()
+            raise
 
     async def ask(
         self, method: str, path: str, *, body: bytes | Upload | None = None, timeout: float = 120.0
@@ -250,10 +279,59 @@ class Http:
             self._give_back(connection, reusable=reusable)
         return result
 
+    def _realtime(
+        self,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        keep: Sequence[str],
+        timeout: float,
+        in_time: Callable[[], bool],
+        line: Line,
+    ) -> Answer:
+        connection = self._connection(timeout, fresh=False, paid=True)
+        reusable = False
+        try:
+            if not line.take(connection) or not in_time():
+                raise Refused("this process was held up, and did not send what it was about to", code=HELD_UP)
+            response = self._exchange(connection, "POST", path, body, headers)
+            answer = self._answer(response, keep)
+            reusable = response.isclosed() and not response.will_close
+        except _BROKEN as error:
+            what = str(error) or type(error).__name__
+            raise OutcomeUnknown(
+                f"{self._title} did not answer POST {path}: {what}. The row may have been run, and billed, all the "
+                "same"
+            ) from error
+        finally:
+            line.release()
+            self._give_back(connection, reusable=reusable)
+        return answer
+
+    def _answer(self, response: http.client.HTTPResponse, keep: Sequence[str]) -> Answer:
+        body = _whole(response)
+        if response.status >= 300:
+            for secret in self._secrets:
+                body = body.replace(secret.encode(), b"[key]")
+        kept = {name: value for name in keep if (value := response.getheader(name)) is not None}
+        return Answer(
+            status=response.status,
+            reason=response.reason,
+            body=body,
+            headers=kept,
+            retry_after=retry_after(response),
+            request_id=request_id(response),
+        )
+
     def _exchange(
-        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | Upload | None
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | Upload | None,
+        more: Mapping[str, str] | None = None,
     ) -> http.client.HTTPResponse:
-        headers = dict(self._headers)
+        headers = {**self._headers, **(more or {})}
         target = self._path + path
         if self._proxied_plainly():
             target = f"{self._url.scheme}://{self._url.netloc}{target}"
@@ -273,15 +351,14 @@ class Http:
 
     # ------------------------------------------------------------ connections
 
-    def _connection(self, timeout: float, *, fresh: bool) -> http.client.HTTPConnection:
-        if not fresh:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
-            if connection is not None:
-                connection.timeout = timeout
-                if connection.sock is not None:
-                    connection.sock.settimeout(timeout)
-                return connection
+    def _connection(self, timeout: float, *, fresh: bool, paid: bool = False) -> http.client.HTTPConnection:
+        """A connection: a new one, or one that is kept; for a paid call, one that is certain to be there still."""
+        kept = None if fresh else self._idle.take(trusted=paid)
+        if kept is not None:
+            kept.timeout = timeout
+            if kept.sock is not None:
+                kept.sock.settimeout(timeout)
+            return kept
         connection = self._open()
         try:
             connection.connect()
@@ -290,6 +367,7 @@ class Http:
             # Nothing has left this machine yet: whatever was to be asked did not happen.
             text = f"{self._title} cannot be reached at {self._url.netloc}: {error.strerror or error}"
             raise Refused(text, code=UNREACHABLE) from error
+        keep_alive(connection)
         connection.timeout = timeout
         connection.sock.settimeout(timeout)
         return connection
@@ -297,7 +375,7 @@ class Http:
     def _open(self) -> http.client.HTTPConnection:
         secure = self._url.scheme == "https"
         host, port = self._url.hostname or "", self._url.port
-        proxy = _proxy_for(self._url)
+        proxy = proxy_for(self._url)
         tunnel = None
         if proxy is not None:
             if secure:
@@ -316,29 +394,28 @@ class Http:
         return connection
 
     def _proxied_plainly(self) -> bool:
-        return self._url.scheme == "http" and _proxy_for(self._url) is not None
+        return self._url.scheme == "http" and proxy_for(self._url) is not None
 
     def _give_back(self, connection: http.client.HTTPConnection, *, reusable: bool) -> None:
-        if not reusable:
+        if reusable:
+            self._idle.put(connection)
+        else:
             connection.close()
-            return
-        with self._lock:
-            self._idle.append(connection)
 
     # ------------------------------------------------------------ errors
 
     def _refusal(self, response: http.client.HTTPResponse) -> Refused:
-        code, message = _error_of(response.read(_ERROR_BODY))
+        code, message = error_of(response.read(_ERROR_BODY))
         for secret in self._secrets:
             # What a provider repeats of a key must not end up in a log, or in the store.
             message = message.replace(secret, "[key]")
-        request_id = response.getheader("x-request-id") or response.getheader("request-id")
-        where = f" (request {request_id})" if request_id else ""
+        name = request_id(response)
+        where = f" (request {name})" if name else ""
         return Refused(
             f"{self._title} answered {response.status}: {message or response.reason or 'no reason given'}{where}",
             status=response.status,
             code=code,
-            retry_after=_seconds(response.getheader("Retry-After")),
+            retry_after=retry_after(response),
         )
 
     def _unwritten(self, target: Path, error: OSError) -> StorageError:
@@ -372,35 +449,3 @@ def _copy(response: http.client.HTTPResponse, write: Callable[[memoryview], int]
                 part = part[write(part) :]
             except OSError as error:
                 raise _LocalError(error) from error
-
-
-def _proxy_for(url: SplitResult) -> tuple[str, int] | None:
-    """The proxy that the environment names for this URL, as (host, port)."""
-    # Importing what knows all about proxies takes longer than asking whether there is one.
-    if not any(name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name in os.environ):
-        return None
-    from urllib.request import getproxies, proxy_bypass
-
-    if proxy_bypass(url.hostname or ""):
-        return None
-    named = getproxies().get(url.scheme)
-    if not named:
-        return None
-    parts = urlsplit(named if "//" in named else f"//{named}")
-    return (parts.hostname, parts.port or 8080) if parts.hostname else None
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return max(0.0, float(text)) if text else None
-    except ValueError:
-        return None
-
-
-def _error_of(raw: bytes) -> tuple[str, str]:
-    """Code and message of an error body: `{"error": {"message", "code", "type"}}` in both dialects."""
-    try:
-        error = msgspec.json.decode(raw, type=_ErrorBody).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return "", raw[:200].decode("utf-8", "replace").strip()
-    return str(error.code or error.type or ""), error.message or ""

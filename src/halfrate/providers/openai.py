@@ -3,6 +3,7 @@
 Facts are from OpenAI's batch guide and API reference as of 2026-09, and from how the service answers.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +14,11 @@ import msgspec
 from halfrate.base.errors import OutcomeUnknown, Refused, UsageError
 from halfrate.base.results import Kind, LineReader
 from halfrate.base.types import Capabilities, Endpoint, Envelope, Framing, Limits, RequestSpec
-from halfrate.providers.base import Account, BatchView, Intent, Lookup
+from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Tier
 from halfrate.providers.bodies import PROMPT, splice, strict_schema, with_params
+from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import Http, Upload
+from halfrate.providers.openai_calls import KEEP, TIERS, line_of, tier_of, understand, with_tier
 from halfrate.providers.openai_results import line_reader
 
 _PATHS: Final[dict[Endpoint, str]] = {
@@ -32,6 +35,8 @@ _QUEUE_FULL: Final = "token_limit_exceeded"
 _WHOLE_FILE: Final = frozenset({"model_not_found", "invalid_model", "mismatched_model", "url_mismatch"})
 _ABSENT: Final = {"expired": Kind.EXPIRED, "cancelled": Kind.CANCELLED}
 _SKEW: Final = 300.0  # how far the provider's clock may be from ours
+# Flex answers late: fifteen minutes is what its guide has clients wait.
+_TIMEOUTS: Final[dict[Tier, float]] = {"flex": 900.0}
 _BOUNDARY: Final = "halfrate-7f2c1f0a5b9d4e6c"
 
 
@@ -93,6 +98,7 @@ class OpenAI:
         echoes_tag=True,
         one_model_per_batch=True,
         create_timeout=120.0,
+        creates_per_hour=2_000,
         key_variables=("OPENAI_API_KEY",),
         url_variable="OPENAI_BASE_URL",
         default_url="https://api.openai.com/v1",
@@ -110,6 +116,12 @@ class OpenAI:
 
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         return line_reader(endpoint, row_prefix)
+
+    def tiers(self, endpoint: Endpoint) -> tuple[Tier, ...]:
+        return TIERS.get(endpoint, ())
+
+    def tier_of(self, line: bytes) -> str:
+        return tier_of(line)
 
     async def upload(self, intent: Intent) -> str:
         name = _file_name(intent.tag)
@@ -148,8 +160,28 @@ class OpenAI:
         except Refused as refusal:
             if refusal.status >= 500 or refusal.status == 408:
                 raise OutcomeUnknown(f"{refusal}. The batch may have been accepted all the same") from refusal
+            refusal.queue_full = refusal.code == _QUEUE_FULL
+            refusal.queue_limit = _queue_limit(str(refusal)) if refusal.queue_full else None
             raise
         return _view(self._http.decode(reply, _Batch))
+
+    async def call(self, call: Call) -> Reply:
+        if call.tier not in self.tiers(call.endpoint):
+            raise UsageError(f"OpenAI serves {call.endpoint} in no tier {call.tier!r}.")
+        if asks_for_stream(call.body):
+            raise no_stream("OpenAI", call, lambda status, body: line_of(call.row_id, status, body))
+        # PAID CALL: sent once. A process killed on this line may have paid for an answer that it will never see;
+        # the journal says which rows were under way. The id is for OpenAI's support and for the logs on the way:
+        # nothing can be asked by it (API overview, "supplying your own request id").
+        answer = await self._http.call(
+            _PATHS[call.endpoint].removeprefix("/v1"),
+            with_tier(call.body, call.tier),
+            headers={"X-Client-Request-Id": call.row_id},
+            keep=KEEP,
+            timeout=call.timeout or _TIMEOUTS.get(call.tier, DEFAULT_TIMEOUT),
+            in_time=call.in_time,
+        )
+        return understand(call, answer)
 
     async def find(self, intent: Intent, now: float) -> Lookup:
         # The listing has no filter; it runs from the newest batch back, 100 a page.
@@ -207,6 +239,12 @@ class OpenAI:
         await self._http.close()
 
 
+def _queue_limit(message: str) -> int | None:
+    """The limit that a refusal names, as in "Limit: 2,000,000 enqueued tokens"."""
+    named = re.search(r"[Ll]imit: ([0-9][0-9,]*) enqueued tokens", message)
+    return int(named[1].replace(",", "")) if named is not None else None
+
+
 def _file_name(tag: str) -> str:
     return f"{tag}.jsonl"
 
@@ -217,6 +255,7 @@ def _view(batch: _Batch) -> BatchView:
     problems = (batch.errors and batch.errors.data) or []
     counts = batch.request_counts or _Counts()
     failed = batch.status == "failed"
+    full = failed and any(problem.code == _QUEUE_FULL for problem in problems)
     failure = None
     if failed:
         first = problems[0] if problems else _LineError()
@@ -227,7 +266,9 @@ def _view(batch: _Batch) -> BatchView:
         # A status never seen before is not an end: the batch may still be at work.
         ended=batch.status in _ENDED,
         rows_finished=counts.completed + counts.failed,
-        queue_full=failed and any(problem.code == _QUEUE_FULL for problem in problems),
+        accepted=batch.status != "validating",
+        queue_full=full,
+        queue_limit=_queue_limit(failure[1]) if full and failure is not None else None,
         files=files,
         leftovers=tuple(file for file in (batch.input_file_id, *files) if file),
         absent=_ABSENT.get(batch.status, Kind.MISSING),

@@ -64,7 +64,7 @@ class Pricing(Protocol):
         """The model of the price list that a model named in a result is billed as."""
         ...
 
-    def batch(self, model: str, tokens: Tokens) -> int | None: ...
+    def paid(self, model: str, tokens: Tokens, tier: str) -> int | None: ...
 
     def standard(self, model: str, tokens: Tokens) -> int | None: ...
 
@@ -124,11 +124,12 @@ def _quoted(text: str) -> bytes:
 
 
 class _Account:
-    """What rows billed as one model came to."""
+    """What rows billed as one model in one tier came to."""
 
-    def __init__(self, model: str, pricing: Pricing) -> None:
+    def __init__(self, model: str, pricing: Pricing, tier: str) -> None:
         self.rows = 0
         self._model = model
+        self._tier = tier
         self._pricing = pricing
         self._tokens = [0] * 6
         self._paid: int | None = 0
@@ -147,10 +148,10 @@ class _Account:
 
     def cost(self, tokens: Tokens | None) -> int | None:
         """What a row cost that used so much."""
-        return self._pricing.batch(self._model, tokens) if tokens is not None else None
+        return self._pricing.paid(self._model, tokens, self._tier) if tokens is not None else None
 
     def billed(self) -> Billed:
-        return Billed(self._model, self.rows, Usage(*self._tokens), self._paid, self._standard)
+        return Billed(self._model, self.rows, Usage(*self._tokens), self._paid, self._standard, self._tier)
 
 
 def _plus(total: int | None, cost: int | None, rows: int) -> int | None:
@@ -159,22 +160,22 @@ def _plus(total: int | None, cost: int | None, rows: int) -> int | None:
 
 
 class _Books:
-    """Accounts by model."""
+    """Accounts by model and tier."""
 
     def __init__(self, pricing: Pricing) -> None:
         self._pricing = pricing
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[tuple[str, str], _Account] = {}
 
-    def account(self, model: str) -> _Account:
-        name = self._pricing.priced_as(model)
-        account = self._accounts.get(name)
+    def account(self, model: str, tier: str) -> _Account:
+        key = (self._pricing.priced_as(model), tier)
+        account = self._accounts.get(key)
         if account is None:
-            account = self._accounts[name] = _Account(name, self._pricing)
+            account = self._accounts[key] = _Account(key[0], self._pricing, tier)
         return account
 
-    def count(self, result: ResultRow) -> int | None:
+    def count(self, result: ResultRow, tier: str) -> int | None:
         """Count one paid row; what it cost."""
-        account = self.account(result.model)
+        account = self.account(result.model, tier)
         account.add(result.tokens)
         return account.cost(result.tokens)
 
@@ -235,6 +236,7 @@ class Collector:
         first_row: the shard's first row.
         sent: slots that were in this attempt, or None for all of the shard.
         check: judges answers, or None to accept all.
+        tier_of: what a line was served and is billed in; None for the lines of a batch.
     """
 
     def __init__(
@@ -247,6 +249,7 @@ class Collector:
         first_row: int,
         sent: frozenset[int] | None = None,
         check: Check | None = None,
+        tier_of: Callable[[bytes], str] | None = None,
     ) -> None:
         self.duplicates = 0
         self.unknown = 0
@@ -258,6 +261,8 @@ class Collector:
         self._rows = len(writer.index)
         self._sent = sent
         self._check = check
+        self._tier_of = tier_of
+        self._tier = "batch"
         self._books = _Books(pricing)
         self._waste = _Books(pricing)
         self.nameless = 0
@@ -327,13 +332,14 @@ class Collector:
             duplicates=self.duplicates,
             unknown=self.unknown,
             malformed=self.malformed,
+            invalid=len(self._paid_in_vain),
             missing=len(missing),
             errors=tuple(top),
         )
 
     def _block(self, lines: Sequence[bytes], *, twin: bool) -> None:
         plain = self._reader.plain
-        if plain is not None and self._check is None and not twin:
+        if plain is not None and self._check is None and self._tier_of is None and not twin:
             rows = plain(lines)
             lines = rows.rest
             if rows.numbers and not self._plain_rows(rows):
@@ -374,7 +380,7 @@ class Collector:
         if figures is None or figures.model != model or len(figures) > _MANY:
             if figures is not None:
                 figures.settle()
-            account = self._books.account(model)
+            account = self._books.account(model, "batch")
             figures = self._figures = _Figures(model, self._reader.tokens, account, self._form)
         return figures
 
@@ -387,6 +393,8 @@ class Collector:
             if found is None:
                 return
             result = found
+        if self._tier_of is not None:
+            self._tier = self._tier_of(line)
         self._take(result, twin=twin)
 
     def _take(self, result: ResultRow, *, twin: bool) -> None:
@@ -412,7 +420,7 @@ class Collector:
             )
             self._note(error)
             return
-        cost = self._books.count(result)
+        cost = self._books.count(result, self._tier)
         answer = bytes(result.answer)
         try:
             if self._check is not None:
@@ -478,7 +486,7 @@ class Collector:
             return False
         if self._writer.kind(slot) == Kind.SUCCEEDED:
             if twin:
-                self._waste.count(result)
+                self._waste.count(result, self._tier)
             return False
         # The same batch was paid once for the row, however often it names it.
         return twin or slot not in self._paid_in_vain

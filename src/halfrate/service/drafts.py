@@ -67,6 +67,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     allow_empty: bool = False
     tags: dict[str, str] = {}
     deadline: float | None = None
+    priority: int = 0
+    rescue: bool = True
+    keep_going: bool = False
     output: Path | None = None
     max_attempts: int = 5
 
@@ -144,6 +147,9 @@ class Drafter:
             forecast=forecast(spec, writer.rows, encoding.text_bytes, prices),
             tags=ask.tags,
             deadline=ask.deadline,
+            priority=ask.priority,
+            rescue=ask.rescue,
+            keep_going=ask.keep_going,
             max_attempts=ask.max_attempts,
             # Whoever attaches may stand in another folder.
             output=str(ask.output.absolute()) if ask.output is not None else None,
@@ -157,6 +163,7 @@ class Drafter:
                 first_row=made.first_row,
                 rows=made.rows,
                 rows_left=made.rows,
+                tokens=round(job.forecast.input_tokens * made.bytes / max(1, job.request_bytes)),
                 bytes=made.bytes,
                 model=made.model or spec.model,
                 account=account.name,
@@ -312,10 +319,12 @@ def job_prices(provider: str, models: Iterable[str], day: str) -> JobPrices:
     book = load_book()
     batch: dict[str, Price | None] = {}
     standard: dict[str, Price | None] = {}
+    flex: dict[str, Price | None] = {}
     for model in models:
         batch[model] = book.find(provider, model, "batch", day)
         standard[model] = book.find(provider, model, "standard", day)
-    return JobPrices(batch, standard)
+        flex[model] = book.find(provider, model, "flex", day)
+    return JobPrices(batch, standard, flex)
 
 
 def _provider(ask: Ask, native: NativeForm | None, name: str) -> tuple[str, str]:

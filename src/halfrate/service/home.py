@@ -23,14 +23,19 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
-    """One installation: a folder with a database and the files of its jobs."""
+    """One installation: a folder with the files of its jobs, and a database, in that folder or on a server."""
 
     root: Path
     timing: Timing = Timing()
+    server: str | None = None
+    """URL of a database elsewhere, with its password: it is left out of every repr."""
+
+    def __repr__(self) -> str:
+        return f"Home({self.root})"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Home":
-        """HALFRATE_HOME, else `$XDG_DATA_HOME/halfrate`, else `~/.local/share/halfrate`."""
+        """HALFRATE_HOME, else `$XDG_DATA_HOME/halfrate`, else `~/.local/share/halfrate`; and HALFRATE_DATABASE."""
         environ = os.environ if environ is None else environ
         named = environ.get("HALFRATE_HOME")
         if named:
@@ -38,11 +43,11 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         else:
             base = environ.get("XDG_DATA_HOME") or "~/.local/share"
             root = Path(base).expanduser() / "halfrate"
-        return cls(root=root, timing=_timing(environ))
+        return cls(root=root, timing=_timing(environ), server=environ.get("HALFRATE_DATABASE") or None)
 
     @property
     def database(self) -> str:
-        return f"sqlite:///{self.root / 'halfrate.db'}"
+        return self.server or f"sqlite:///{self.root / 'halfrate.db'}"
 
     @property
     def workers(self) -> Path:

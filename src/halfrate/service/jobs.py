@@ -15,8 +15,9 @@ from halfrate.base.results import Kind
 from halfrate.base.types import Outcome, OutputFormat, Usage
 from halfrate.blobs.files import JobFiles
 from halfrate.core import lifecycle as life
+from halfrate.core.admission import Quota, QuotaKind
 from halfrate.core.job import Job, JobState
-from halfrate.core.lifecycle import LIVE, Policy, Shard, State
+from halfrate.core.lifecycle import LIVE, MOVING, Policy, Shard, State
 from halfrate.engine.collecting import outcomes_of, slots_left
 from halfrate.engine.loop import Loop
 from halfrate.engine.owner import Owner
@@ -35,6 +36,12 @@ from halfrate.store.store import LedgerLine, Store
 
 if TYPE_CHECKING:
     from halfrate.rows.raw import RawShard
+
+
+_PATIENCE = 300.0
+"""Seconds after which a worker tries again what a person has to mend."""
+_LONGEST_CREATE = 600.0
+"""The longest wait for a paid call of any provider, which a lease has to outlast."""
 
 
 class Service:
@@ -124,7 +131,7 @@ class Service:
             on_step(shard)
 
         worker = Worker(self._store, self, self.clock, self._owner.name, on_step=stepped, on_halt=halted)
-        loop = Loop(self._store, worker, self.clock, self._owner)
+        loop = Loop(self._store, worker, self.clock, self._owner, self._documented)
         on_loop(loop)
         try:
             await loop.run(
@@ -138,6 +145,71 @@ class Service:
                 await adapter.close()
         if halts:
             raise halts[0]
+
+    async def work(
+        self,
+        *,
+        on_step: Callable[[Shard], None] = lambda _: None,
+        on_loop: Callable[[Loop], None] = lambda _: None,
+        on_end: Callable[[Job, Path | None], None] = lambda _job, _path: None,
+        on_halt: Callable[[HalfrateError], None] = lambda _: None,
+        drain: bool = False,
+    ) -> None:
+        """Work on every job of this home until the loop is stopped, and write the outputs of those that end.
+
+        Several processes may do so at once. `on_end`: a job that ended or was paused, and where its output is.
+        `on_halt`: what a person has to mend before one of the jobs can go on. `drain`: end when nothing is left.
+        """
+        ended: list[str] = []
+
+        def stepped(shard: Shard) -> None:
+            on_step(shard)
+            if shard.state not in MOVING:
+                ended.append(shard.job_id)
+
+        worker = Worker(
+            self._store,
+            self,
+            self.clock,
+            self._owner.name,
+            on_step=stepped,
+            on_halt=on_halt,
+            patience=_PATIENCE,
+        )
+        loop = Loop(self._store, worker, self.clock, self._owner, self._documented)
+        on_loop(loop)
+
+        def concluded() -> bool:
+            while ended:
+                self._end(ended.pop(), on_end, on_halt)
+            return False
+
+        policy = Policy(uploads_file=True, create_timeout=_LONGEST_CREATE)
+        try:
+            await loop.run(policy, enough=concluded, wait_for_more=not drain)
+        finally:
+            concluded()
+            for name in list(self._adapters):
+                await self._adapters.pop(name).close()
+
+    def _end(
+        self,
+        job_id: str,
+        on_end: Callable[[Job, Path | None], None],
+        on_halt: Callable[[HalfrateError], None],
+    ) -> None:
+        """Conclude a job of which no shard goes on, and write its output."""
+        if any(shard.state in MOVING for shard in self._store.shards(job_id)):
+            return
+        self._jobs.pop(job_id, None)
+        job = self.conclude(job_id)
+        try:
+            path = None if job.state is JobState.PAUSED else self.deliver(job_id, None)
+        except HalfrateError as error:
+            # The answers are kept; `halfrate results` writes them elsewhere.
+            on_halt(error)
+            path = None
+        on_end(job, path)
 
     # Site: what the engine's worker asks for.
 
@@ -195,6 +267,8 @@ class Service:
         lines = self._store.ledger(job_id)
         collections = [found for _, _, found in self._store.collections(job_id)]
         line = lines[0] if lines else None
+        realtime = [line for line in self._store.ledger(job_id, by="tier") if line.key != "batch"]
+        rescue_costs = [line.cost for line in realtime]
         errors = self._reasons(job, shards) if reasons else {}
         settled = [shard for shard in shards if shard.state not in LIVE]
         cancelled = sum(_never_run(shard) for shard in settled if shard.state is State.DONE)
@@ -211,15 +285,22 @@ class Service:
             expired=sum(shard.counts.expired for shard in settled),
             cancelled=sum(shard.counts.cancelled for shard in settled) + cancelled,
             waiting=job.rows - done,
+            rescued=sum(line.rows for line in realtime),
+            rescue_cost=None if None in rescue_costs else sum(cost or 0 for cost in rescue_costs),
             usage=line.usage if line is not None else Usage(),
             cost=line.cost if line is not None else 0,
             realtime_cost=line.realtime_cost if line is not None else 0,
             waste=line.waste if line is not None else 0,
+            doubts=line.doubts if line is not None else 0,
             errors=tuple(sorted(errors.items(), key=lambda item: -item[1])),
             duplicates=sum(c.duplicates for c in collections),
             unknown_lines=sum(c.unknown for c in collections),
             malformed_lines=sum(c.malformed for c in collections),
             attempts=max((shard.attempt for shard in shards), default=1),
+            paused=sum(shard.paused for shard in shards if shard.state in LIVE),
+            paused_because=next(
+                (s.paused_because for s in shards if s.paused_because and s.state in LIVE), None
+            ),
             stopped=tuple(dict.fromkeys(_reason(s) for s in shards if s.state is State.STOPPED)),
         )
 
@@ -234,6 +315,24 @@ class Service:
     def cancel(self, job_id: str) -> int:
         """Ask for the end of whatever of a job is not finished; the number of shards that concerns."""
         return self._change(job_id, _cancelled)
+
+    def pause(self, job_id: str) -> int:
+        """Send nothing more of a job for now; the number of batches that concerns. What is sent goes on."""
+        changed = self._change(job_id, _paused)
+        if changed:
+            self._save(msgspec.structs.replace(self.job(job_id), state=JobState.PAUSED))
+        return changed
+
+    def resume(self, job_id: str, *, keep_going: bool = False) -> int:
+        """Go on with a paused job; the number of batches that concerns.
+
+        `keep_going`: from now on also when most rows of a batch fail.
+        """
+        changed = self._change(job_id, _resumed)
+        job = msgspec.structs.replace(self.job(job_id), keep_going=keep_going or self.job(job_id).keep_going)
+        if changed:
+            self._save(msgspec.structs.replace(job, state=JobState.OPEN))
+        return changed
 
     def retry(self, job_id: str) -> int:
         """Send the rows again that did not succeed; the number of shards that concerns."""
@@ -297,8 +396,10 @@ class Service:
         """Record that a job has ended, if it has."""
         job = self.job(job_id)
         shards = self._store.shards(job_id)
-        if any(shard.state in LIVE for shard in shards):
+        if any(shard.state in MOVING for shard in shards):
             return job
+        if any(shard.state is State.PAUSED for shard in shards):
+            return self._save(msgspec.structs.replace(job, state=JobState.PAUSED))
         state = JobState.DONE
         if any(shard.state is State.STOPPED for shard in shards):
             state = JobState.STOPPED
@@ -306,7 +407,35 @@ class Service:
             state = JobState.CANCELLED
         return self._save(msgspec.structs.replace(job, state=state, finished_at=self.clock.now()))
 
+    def quotas(self) -> list[tuple[Quota, str]]:
+        """The limits of providers' queues that are known, each with who says so: "set", "told" or "documented"."""
+        known = self._store.quotas()
+        places = {(quota.account, quota.model, quota.kind) for quota, _ in known}
+        facts = [
+            quota for quota in self._documented() if (quota.account, quota.model, quota.kind) not in places
+        ]
+        return [*known, *((quota, "documented") for quota in facts)]
+
+    def set_quota(self, model: str, kind: QuotaKind, most: int | None) -> bool:
+        """Set a limit for PROVIDER/MODEL, or for all models of PROVIDER; None forgets it. Whether one was known."""
+        provider, _, name = model.partition("/")
+        account = account_of(provider).name
+        if most is None:
+            return self._store.drop_quota(account, name, kind)
+        self._store.set_quota(Quota(account=account, model=name, kind=kind, most=most), self.clock.now())
+        return True
+
     # ------------------------------------------------------------ parts
+
+    def _documented(self) -> list[Quota]:
+        """Limits that providers document, for the accounts that are in use."""
+        names = {job.account for job in self._jobs.values()}
+        facts = {name: adapter_class(name.partition("@")[0]).capabilities for name in names}
+        return [
+            Quota(account=name, kind="creates", most=fact.creates_per_hour)
+            for name, fact in sorted(facts.items())
+            if fact.creates_per_hour is not None
+        ]
 
     def _connect(self, account: Account) -> Adapter:
         return adapter_class(account.provider)(account)
@@ -363,7 +492,7 @@ class Service:
         now = self.clock.now()
 
         def due(shard: Shard) -> Shard | None:
-            waiting = shard.state in LIVE and shard.trouble is not None and shard.next_at > now
+            waiting = shard.state in MOVING and shard.trouble is not None and shard.next_at > now
             return msgspec.structs.replace(shard, next_at=now) if waiting else None
 
         for shard in self._store.shards(job_id):
@@ -459,6 +588,18 @@ def _cancelled(shard: Shard, now: float, policy: Policy) -> Shard | None:
     return life.apply(shard, life.CancelAsked(), policy, now)
 
 
+def _paused(shard: Shard, now: float, policy: Policy) -> Shard | None:
+    if shard.paused or shard.cancel_requested or shard.state not in MOVING:
+        return None
+    return life.apply(shard, life.PauseAsked(), policy, now)
+
+
+def _resumed(shard: Shard, now: float, policy: Policy) -> Shard | None:
+    if not shard.paused or shard.state not in LIVE:
+        return None
+    return life.apply(shard, life.PauseEnded(), policy, now)
+
+
 def added(a: LedgerLine, b: LedgerLine) -> LedgerLine:
     def both(x: int | None, y: int | None) -> int | None:
         return None if x is None or y is None else x + y
@@ -472,4 +613,5 @@ def added(a: LedgerLine, b: LedgerLine) -> LedgerLine:
         cost=both(a.cost, b.cost),
         realtime_cost=both(a.realtime_cost, b.realtime_cost),
         waste=both(a.waste, b.waste),
+        doubts=a.doubts + b.doubts,
     )

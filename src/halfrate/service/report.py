@@ -16,15 +16,24 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int
     waiting: int
     """Rows whose outcome is still to come."""
+    rescued: int
+    """Rows that were answered, and paid, in real time."""
+    rescue_cost: int | None
+    """What of `cost` was paid for them."""
     usage: Usage
     cost: int | None
     realtime_cost: int | None
     waste: int | None
+    doubts: int
+    """Calls in real time that may have been billed unseen."""
     errors: tuple[tuple[str, int], ...]
     duplicates: int
     unknown_lines: int
     malformed_lines: int
     attempts: int
+    paused: int = 0
+    """Batches that are held back, or will be before they are sent again."""
+    paused_because: str | None = None
     stopped: tuple[str, ...] = ()
 
     @property

@@ -2,7 +2,7 @@
 
 Errors are translated behind the seam: StoreBusy when another holds what is needed, StorageError when this
 machine cannot keep or read the data, IllegalStep when the database refuses a record that contradicts what it
-holds. Whatever is raised, nothing of the transaction was kept.
+holds. Whatever is raised, nothing of the transaction was kept; CommitUnknown alone leaves that open.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,18 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from halfrate.base.errors import StorageError
+
 Value: TypeAlias = str | int | float | None
 Params: TypeAlias = Mapping[str, Value]
 Row: TypeAlias = tuple[Any, ...]
+
+
+class CommitUnknown(StorageError):
+    """The connection broke between a commit and its answer: the transaction was kept whole, or not at all.
+
+    Nothing may be done that relies on either. What a record says now is found by reading it again.
+    """
 
 
 class Dialect(msgspec.Struct, frozen=True):

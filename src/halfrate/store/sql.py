@@ -23,15 +23,16 @@ VALUES (:number, :name, CAST(CURRENT_TIMESTAMP AS TEXT))
 # ---------------------------------------------------------------- jobs
 
 ADD_JOB: Final = """
-INSERT INTO job (id, created_at, state, account, spec_hash, input_size, finished_at, record)
-VALUES (:id, :created_at, :state, :account, :spec_hash, :input_size, :finished_at, :record)
+INSERT INTO job (id, created_at, state, account, spec_hash, input_size, finished_at, team, priority, deadline, record)
+VALUES (:id, :created_at, :state, :account, :spec_hash, :input_size, :finished_at, :team, :priority, :deadline, :record)
 """
 """Records a job."""
 
 SAVE_JOB: Final = """
 UPDATE job
 SET created_at = :created_at, state = :state, account = :account, spec_hash = :spec_hash,
-    input_size = :input_size, finished_at = :finished_at, record = :record
+    input_size = :input_size, finished_at = :finished_at, team = :team, priority = :priority, deadline = :deadline,
+    record = :record
 WHERE id = :id
 """
 """Overwrites a job's record."""
@@ -57,7 +58,7 @@ SELECT id FROM job WHERE substr(lower(id), 1, :length) = :prefix ORDER BY id LIM
 
 TWINS: Final = """
 SELECT record FROM job
-WHERE spec_hash = :spec_hash AND input_size = :input_size AND state IN ('open', 'stopped')
+WHERE spec_hash = :spec_hash AND input_size = :input_size AND state IN ('open', 'stopped', 'paused')
 ORDER BY created_at DESC, id
 """
 """Unfinished jobs that ask the same of an input of the same size."""
@@ -65,8 +66,8 @@ ORDER BY created_at DESC, id
 # ---------------------------------------------------------------- shards
 
 ADD_SHARD: Final = """
-INSERT INTO shard (id, job_id, number, account, state, version, next_at, record)
-VALUES (:id, :job_id, :number, :account, :state, :version, :next_at, :record)
+INSERT INTO shard (id, job_id, number, account, model, state, version, next_at, record)
+VALUES (:id, :job_id, :number, :account, :model, :state, :version, :next_at, :record)
 """
 """Records a shard that nobody holds."""
 
@@ -79,7 +80,7 @@ SHARD_TO_CHANGE: Final = "SELECT record, version FROM shard WHERE id = :id {for_
 _CLAIM = """
 WITH due AS (
     SELECT id FROM shard
-    WHERE {which} AND next_at <= :now
+    WHERE {which} AND next_at <= :now AND {needs_no_room}
     ORDER BY next_at, id
     LIMIT :limit
     {skip_locked}
@@ -90,27 +91,156 @@ WHERE id IN (SELECT id FROM due)
 RETURNING record, version
 """
 
-_NEXT_DUE = "SELECT next_at FROM shard WHERE {which} ORDER BY next_at LIMIT 1"
+# What is sent next was admitted, or nothing is sent.
+_NEEDS_NO_ROOM = "(state NOT IN ('planned', 'uploaded') OR id IN (SELECT shard_id FROM reservation))"
+
+_NEXT_DUE = "SELECT next_at FROM shard WHERE {which} AND {needs_no_room} ORDER BY next_at LIMIT 1"
+
+_NEXT_WAITING = """
+SELECT next_at FROM shard
+WHERE {which} AND state IN ('planned', 'uploaded') AND id NOT IN (SELECT shard_id FROM reservation)
+ORDER BY next_at LIMIT 1
+"""
 
 # Word for word the condition of the indexes `shard_due` and `shard_due_of_job`, or they are not used.
-_LIVE = "state NOT IN ('done', 'stopped')"
+_LIVE = "state NOT IN ('done', 'stopped', 'paused')"
 _LIVE_OF_JOB = f"job_id = :job_id AND {_LIVE}"
 
-CLAIM: Final = _CLAIM.replace("{which}", _LIVE)
-"""Takes due shards of every job, the longest due first."""
 
-CLAIM_OF_JOB: Final = _CLAIM.replace("{which}", _LIVE_OF_JOB)
-"""Takes due shards of one job, the longest due first."""
+def _filled(statement: str, which: str) -> str:
+    return statement.replace("{which}", which).replace("{needs_no_room}", _NEEDS_NO_ROOM)
 
-NEXT_DUE: Final = _NEXT_DUE.replace("{which}", _LIVE)
-"""When the next live shard is due."""
 
-NEXT_DUE_OF_JOB: Final = _NEXT_DUE.replace("{which}", _LIVE_OF_JOB)
-"""When the next live shard of a job is due."""
+CLAIM: Final = _filled(_CLAIM, _LIVE)
+"""Takes due shards of every job that need no room in a queue, the longest due first."""
+
+CLAIM_OF_JOB: Final = _filled(_CLAIM, _LIVE_OF_JOB)
+"""Takes due shards of one job that need no room in a queue, the longest due first."""
+
+NEXT_DUE: Final = _filled(_NEXT_DUE, _LIVE)
+"""When the next shard is due that needs no room."""
+
+NEXT_DUE_OF_JOB: Final = _filled(_NEXT_DUE, _LIVE_OF_JOB)
+"""When the next shard of a job is due that needs no room."""
+
+NEXT_WAITING: Final = _filled(_NEXT_WAITING, _LIVE)
+"""When the next shard is due that has to be admitted."""
+
+NEXT_WAITING_OF_JOB: Final = _filled(_NEXT_WAITING, _LIVE_OF_JOB)
+"""When the next shard of a job is due that has to be admitted."""
+
+# ---------------------------------------------------------------- admission
+
+_TO_ADMIT = """shard.state IN ('planned', 'uploaded') AND shard.next_at <= :now
+    AND shard.id NOT IN (SELECT shard_id FROM reservation)"""
+
+_WAITING_CLASSES = """
+SELECT DISTINCT shard.account, shard.model, job.team, job.priority
+FROM shard JOIN job ON job.id = shard.job_id
+WHERE {which}
+"""
+
+WAITING_CLASSES: Final = _WAITING_CLASSES.replace("{which}", _TO_ADMIT)
+"""Accounts, models, teams and priorities that have shards to be admitted."""
+
+WAITING_CLASSES_OF_JOB: Final = _WAITING_CLASSES.replace("{which}", f"shard.job_id = :job_id AND {_TO_ADMIT}")
+"""The same for one job."""
+
+_CANDIDATES = """
+SELECT shard.record, shard.version, shard.next_at, job.team, job.priority, job.deadline
+FROM shard JOIN job ON job.id = shard.job_id
+WHERE {which} AND shard.account = :account AND shard.model = :model AND job.team = :team
+    AND job.priority = :priority
+ORDER BY CASE WHEN job.deadline IS NULL THEN 1 ELSE 0 END, job.deadline, shard.next_at, shard.id
+LIMIT :limit
+"""
+
+CANDIDATES: Final = _CANDIDATES.replace("{which}", _TO_ADMIT)
+"""The most urgent shards of a class that have to be admitted."""
+
+CANDIDATES_OF_JOB: Final = _CANDIDATES.replace("{which}", f"shard.job_id = :job_id AND {_TO_ADMIT}")
+"""The same for one job."""
+
+TAKE: Final = """
+UPDATE shard SET owner = :owner, next_at = :lease_until, version = version + 1 WHERE id = :id AND version = :version
+"""
+"""Takes one shard that nobody has touched since it was read."""
+
+RESERVE: Final = """
+INSERT INTO reservation (shard_id, account, model, team, tokens, rows)
+VALUES (:shard_id, :account, :model, :team, :tokens, :rows)
+"""
+"""Records what an admitted shard takes of a queue."""
+
+UNRESERVE: Final = "DELETE FROM reservation WHERE shard_id = :shard_id"
+"""Gives room back."""
+
+HELD: Final = """
+SELECT account, model, team, sum(tokens), sum(rows), count(*), sum(accepted) FROM reservation
+GROUP BY account, model, team
+"""
+"""What is held of the queues."""
+
+IN_USE: Final = """
+SELECT coalesce(sum(tokens), 0) FROM reservation
+WHERE account = :account AND model = :model AND shard_id <> :besides AND accepted = 1
+"""
+"""Tokens of a model that are in its queue, those of one shard left out."""
+
+ACCEPTED: Final = "UPDATE reservation SET accepted = 1 WHERE shard_id = :shard_id AND accepted = 0"
+"""Records that the provider has taken a shard's batch into its queue."""
+
+CREATES: Final = "SELECT account, count(*) FROM batch WHERE created_at > :since GROUP BY account"
+"""Batches that each account made since a moment."""
+
+ADD_SPAN: Final = """
+INSERT INTO span (account, model, kind, at, seconds, rows, over)
+VALUES (:account, :model, :kind, :at, :seconds, :rows, :over)
+"""
+"""Records how long something took."""
+
+SPANS: Final = """
+SELECT seconds, rows, over FROM span
+WHERE account = :account AND model = :model AND kind = :kind
+ORDER BY at DESC LIMIT :limit
+"""
+"""How long the newest of a kind took, the newest first."""
+
+QUOTAS: Final = "SELECT account, model, kind, most, source FROM quota ORDER BY account, model, kind"
+"""All limits that are known."""
+
+SET_QUOTA: Final = """
+INSERT INTO quota (account, model, kind, most, source, at)
+VALUES (:account, :model, :kind, :most, :source, :at)
+ON CONFLICT (account, model, kind) DO UPDATE
+SET most = excluded.most, source = excluded.source, at = excluded.at
+WHERE quota.source <> 'set' OR excluded.source = 'set'
+"""
+"""Records a limit. What a person has set is not overwritten by what a provider says."""
+
+DROP_QUOTA: Final = "DELETE FROM quota WHERE account = :account AND model = :model AND kind = :kind"
+"""Forgets a limit."""
+
+QUEUES: Final = "SELECT record FROM queue"
+"""What refusals have taught, of every queue."""
+
+QUEUE: Final = "SELECT record FROM queue WHERE account = :account AND model = :model"
+"""What refusals have taught about one queue."""
+
+SAVE_QUEUE: Final = """
+INSERT INTO queue (account, model, record) VALUES (:account, :model, :record)
+ON CONFLICT (account, model) DO UPDATE SET record = excluded.record
+"""
+"""Records what refusals have taught about one queue."""
+
+DROP_QUEUE: Final = "DELETE FROM queue WHERE account = :account AND model = :model"
+"""Forgets it."""
+
+# ---------------------------------------------------------------- steps
 
 SAVE_SHARD: Final = """
 UPDATE shard
-SET account = :account, state = :state, version = :version + 1, owner = :next_owner, next_at = :next_at,
+SET account = :account, model = :model, state = :state, version = :version + 1, owner = :next_owner, next_at = :next_at,
     record = :record
 WHERE id = :id AND version = :version AND owner = :owner
 """
@@ -118,10 +248,15 @@ WHERE id = :id AND version = :version AND owner = :owner
 
 CHANGE_SHARD: Final = """
 UPDATE shard
-SET account = :account, state = :state, version = :version + 1, next_at = :next_at, record = :record
+SET account = :account, model = :model, state = :state, version = :version + 1, next_at = :next_at, record = :record
 WHERE id = :id
 """
 """Overwrites a shard's record whoever holds it; whoever does is fenced by the new version."""
+
+EXTEND: Final = """
+UPDATE shard SET next_at = :lease_until WHERE id = :id AND version = :version AND owner = :owner
+"""
+"""Keeps a shard for whoever holds it."""
 
 RELEASE: Final = """
 UPDATE shard SET owner = NULL, next_at = :next_at, version = version + 1 WHERE id = :id AND owner = :owner
@@ -195,11 +330,12 @@ def _sums(amount: str, counted: str) -> str:
 
 _LEDGER = (
     """
-SELECT {key}, sum(rows), sum(input), sum(cached), sum(write_5m), sum(write_1h), sum(output), sum(reasoning),
-    {cost}, {realtime_cost}, {waste}
+SELECT {key}, sum(CASE WHEN kind <> 'doubt' THEN rows ELSE 0 END), sum(input), sum(cached), sum(write_5m),
+    sum(write_1h), sum(output), sum(reasoning), {cost}, {realtime_cost}, {waste},
+    sum(CASE WHEN kind = 'doubt' THEN rows ELSE 0 END)
 FROM ledger {where} GROUP BY {key} ORDER BY {key}
-""".replace("{cost}", _sums("cost", "1 = 1"))
-    .replace("{realtime_cost}", _sums("realtime_cost", "1 = 1"))
+""".replace("{cost}", _sums("cost", "kind <> 'doubt'"))
+    .replace("{realtime_cost}", _sums("realtime_cost", "kind <> 'doubt'"))
     .replace("{waste}", _sums("cost", "kind = 'waste'"))
 )
 

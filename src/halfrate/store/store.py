@@ -12,6 +12,8 @@ import msgspec
 from halfrate.base.errors import IllegalStep, SettingsError
 from halfrate.base.results import Billed, Collection
 from halfrate.base.types import Usage
+from halfrate.core import admission
+from halfrate.core.admission import Candidate, Held, Queue, Quota, QuotaKind
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import Shard
 from halfrate.store import sql
@@ -20,11 +22,25 @@ from halfrate.store.migrate import bring_up_to_date
 from halfrate.store.sqlite import SqliteConnector
 
 _PATIENCE: Final = 30.0
+_LOOK_AGAIN: Final = 2.0
+"""Seconds until the next look for room in a queue, which other processes give back as well."""
+_HOUR: Final = 3600.0
 _EVERYTHING: Final = 2**62  # as a LIMIT: the dialects have different words for "all"
 
 
 class Fenced(Exception):
     """The record has moved on since it was read: another worker holds it now. What was done is not saved."""
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """How long something took. `kind`: "batch", "settle", "harvest", or a tier in which rows were answered in real
+    time; `over`: whether it came to its end, and not only so far."""
+
+    kind: str
+    at: float
+    seconds: float
+    rows: int
+    over: bool = True
 
 
 class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +52,8 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     cost: int | None
     realtime_cost: int | None
     waste: int | None
+    doubts: int = 0
+    """Calls in real time that may have been billed unseen: what they cost is not known, and in no sum."""
 
 
 class Store:
@@ -114,25 +132,51 @@ class Store:
         return [_shard(row) for row in rows]
 
     def claim(
-        self, owner: str, now: float, lease: float, *, job_id: str | None = None, limit: int = 16
+        self,
+        owner: str,
+        now: float,
+        lease: float,
+        *,
+        job_id: str | None = None,
+        limit: int = 16,
+        quotas: Sequence[Quota] = (),
     ) -> list[Shard]:
-        """Take due shards for `owner` until `now + lease`; what another holds becomes due when its lease ends."""
+        """Take due shards for `owner` until `now + lease`; what another holds becomes due when its lease ends.
+
+        A shard that would be sent next is taken only if there is room for it in its model's queue, which is held
+        for it from then on. `quotas`: limits that hold where none is recorded.
+        """
         params: dict[str, Value] = {"owner": owner, "now": now, "lease_until": now + lease, "limit": limit}
         statement = sql.CLAIM
         if job_id is not None:
             statement = sql.CLAIM_OF_JOB
             params["job_id"] = job_id
         with self._connector.writing() as transaction:
-            return _in_order(transaction.fetch_all(statement, params))
+            taken = _in_order(transaction.fetch_all(statement, params))
+            if len(taken) < limit:
+                taken += _admit(transaction, owner, now, lease, job_id, limit - len(taken), quotas)
+            return taken
 
-    def next_due(self, job_id: str | None = None) -> float | None:
-        """When the next live shard is due, or None when none is live."""
+    def next_due(self, job_id: str | None = None, *, now: float | None = None) -> float | None:
+        """When the next shard is due, or None when none goes on by itself.
+
+        `now`: a moment at which no more could be claimed. A shard that was due then waits for room, and is looked
+        at again a little later.
+        """
+        params: Params = {} if job_id is None else {"job_id": job_id}
+        due, waiting = (
+            (sql.NEXT_DUE, sql.NEXT_WAITING)
+            if job_id is None
+            else (sql.NEXT_DUE_OF_JOB, sql.NEXT_WAITING_OF_JOB)
+        )
         with self._connector.reading() as transaction:
-            if job_id is None:
-                row = transaction.fetch_one(sql.NEXT_DUE)
-            else:
-                row = transaction.fetch_one(sql.NEXT_DUE_OF_JOB, {"job_id": job_id})
-        return None if row is None else row[0]
+            row = transaction.fetch_one(due, params)
+            waits = transaction.fetch_one(waiting, params)
+        times = [] if row is None else [row[0]]
+        if waits is not None:
+            refused = now is not None and waits[0] <= now
+            times.append(now + _LOOK_AGAIN if refused and now is not None else waits[0])
+        return min(times, default=None)
 
     def save(self, shard: Shard, owner: str, *, lease_until: float | None = None) -> Shard:
         """Commit a step. Raises Fenced if the record is no longer the one that was claimed.
@@ -161,15 +205,28 @@ class Store:
             return _save(transaction, shard, owner, lease_until)
 
     def save_collected(
-        self, shard: Shard, owner: str, attempt: int, collection: Collection, now: float
+        self,
+        shard: Shard,
+        owner: str,
+        attempt: int,
+        collection: Collection,
+        now: float,
+        *,
+        doubts: int = 0,
+        tier: str = "batch",
     ) -> Shard:
         """Commit the end of an attempt and its payments together: each is recorded once, or not at all.
+
+        `doubts`: calls that may have been billed unseen, in `tier`.
 
         Raises Fenced as `save` does, and IllegalStep for an attempt that the ledger has already.
         """
         this: Params = {"shard_id": shard.id, "attempt": attempt}
         lines = [("rows", billed) for billed in collection.billed]
         lines += [("waste", billed) for billed in collection.wasted]
+        if doubts:
+            unknown = Billed(shard.model, doubts, Usage(), None, None, tier)
+            lines.append(("doubt", unknown))
         summary = msgspec.json.encode(collection).decode()
         with self._connector.writing() as transaction:
             saved = _save(transaction, shard, owner, None)
@@ -177,8 +234,20 @@ class Store:
                 raise IllegalStep(f"attempt {attempt} of shard {shard.id} is in the ledger already")
             for kind, billed in lines:
                 transaction.execute(sql.ADD_PAYMENT, _payment_params(shard, attempt, kind, billed, now))
+            _note_count(transaction, shard, collection)
             transaction.execute(sql.END_BATCHES, {**this, "ended_at": now, "summary": summary})
             return saved
+
+    def extend(self, shard: Shard, owner: str, lease_until: float) -> bool:
+        """Keep a claimed shard for longer; whether it is still the owner's."""
+        params: Params = {
+            "id": shard.id,
+            "version": shard.version,
+            "owner": owner,
+            "lease_until": lease_until,
+        }
+        with self._connector.writing() as transaction:
+            return transaction.execute(sql.EXTEND, params) == 1
 
     def release(self, shard: Shard, owner: str, next_at: float) -> None:
         """Give a claimed shard back unchanged. Harmless if it is somebody else's by now."""
@@ -212,7 +281,86 @@ class Store:
             # The fence counts from what is stored, whatever `step` made of it.
             current = msgspec.structs.replace(changed, version=shard.version)
             transaction.execute(sql.CHANGE_SHARD, _shard_params(current))
+            if not current.holds_room:
+                transaction.execute(sql.UNRESERVE, {"shard_id": shard.id})
             return msgspec.structs.replace(current, version=shard.version + 1)
+
+    # ------------------------------------------------------------ queues
+
+    def note_refusal(self, shard: Shard, now: float, wait: float, longest: float, told: int | None) -> float:
+        """Remember that a shard's batch found its model's queue full; when to try again at the earliest.
+
+        `told`: the limit in tokens that the provider named, if it did.
+        """
+        place: Params = {"account": shard.account, "model": shard.model}
+        with self._connector.writing() as transaction:
+            transaction.lock("admission")
+            if told is not None:
+                quota = {**place, "kind": "tokens", "most": told, "source": "told", "at": now}
+                transaction.execute(sql.SET_QUOTA, quota)
+            queue = _queue(transaction, place)
+            queue = admission.refused(
+                queue,
+                queue.reckon(shard.demand),
+                _in_use(transaction, shard),
+                now,
+                wait,
+                longest,
+                told=told is not None,
+            )
+            transaction.execute(sql.SAVE_QUEUE, {**place, "record": msgspec.json.encode(queue).decode()})
+            return queue.hold_until
+
+    def note_accepted(self, shard: Shard) -> None:
+        """Remember that a shard's batch was taken into its model's queue, where that says something new."""
+        place: Params = {"account": shard.account, "model": shard.model}
+        with self._connector.reading() as transaction:
+            if transaction.fetch_one(sql.QUEUE, place) is None:
+                return
+        with self._connector.writing() as transaction:
+            transaction.lock("admission")
+            queue = _queue(transaction, place)
+            in_use = _in_use(transaction, shard) + queue.reckon(shard.demand)
+            queue = admission.accepted(queue, in_use)
+            transaction.execute(sql.SAVE_QUEUE, {**place, "record": msgspec.json.encode(queue).decode()})
+
+    def add_span(self, shard: Shard, span: Span) -> None:
+        """Record how long something took for a shard's account and model."""
+        params: Params = {**msgspec.structs.asdict(span), "account": shard.account, "model": shard.model}
+        with self._connector.writing() as transaction:
+            transaction.execute(sql.ADD_SPAN, params)
+
+    def spans(self, account: str, model: str, kind: str, limit: int = 200) -> list[Span]:
+        """How long the newest of a kind took, the oldest first."""
+        params: Params = {"account": account, "model": model, "kind": kind, "limit": limit}
+        with self._connector.reading() as transaction:
+            rows = transaction.fetch_all(sql.SPANS, params)
+        return [
+            Span(kind=kind, at=0.0, seconds=seconds, rows=int(count), over=bool(over))
+            for seconds, count, over in reversed(rows)
+        ]
+
+    def quotas(self) -> list[tuple[Quota, str]]:
+        """All limits that are known, and whether a person "set" them or a provider "told" them."""
+        with self._connector.reading() as transaction:
+            rows = transaction.fetch_all(sql.QUOTAS)
+        return [
+            (Quota(account=account, model=model, kind=kind, most=int(most)), source)
+            for account, model, kind, most, source in rows
+        ]
+
+    def set_quota(self, quota: Quota, now: float) -> None:
+        """Record a limit that a person has set."""
+        params: Params = {**msgspec.structs.asdict(quota), "source": "set", "at": now}
+        with self._connector.writing() as transaction:
+            transaction.execute(sql.SET_QUOTA, params)
+
+    def drop_quota(self, account: str, model: str, kind: QuotaKind) -> bool:
+        """Forget a limit, and what refusals have taught about this queue; whether there was one."""
+        place: Params = {"account": account, "model": model}
+        with self._connector.writing() as transaction:
+            transaction.execute(sql.DROP_QUEUE, place)
+            return transaction.execute(sql.DROP_QUOTA, {**place, "kind": kind}) > 0
 
     # ------------------------------------------------------------ batches and money
 
@@ -245,10 +393,21 @@ class Store:
 
 def _connector(url: str, patience: float) -> Connector:
     scheme, _, path = url.partition("://")
+    if scheme in {"postgresql", "postgres"}:
+        try:
+            from halfrate.store.postgres import PostgresConnector
+        except ImportError as error:
+            raise SettingsError(
+                "A PostgreSQL database needs psycopg: pip install 'halfrate[postgres]'. Nothing was sent."
+            ) from error
+        return PostgresConnector(url, patience=patience)
     if scheme != "sqlite" or not path.startswith("/") or path in {"/", "/:memory:"}:
-        # A database in memory would be another one for each of our connections. What follows the scheme may
-        # hold a password, so it is not repeated.
-        raise SettingsError(f"{scheme!r} is no database that halfrate can use; it takes sqlite:///<file>.")
+        # A database in memory would be another one for each of our connections. The URL may hold a password, so
+        # nothing of it is repeated.
+        raise SettingsError(
+            "The database's URL names none that halfrate can use; it takes sqlite:///<file> or "
+            "postgresql://<user>@<host>/<database>. Nothing was sent."
+        )
     return SqliteConnector(path[1:], patience=patience)
 
 
@@ -261,7 +420,139 @@ def _save(transaction: Transaction, shard: Shard, owner: str, lease_until: float
         params["next_at"] = lease_until
     if transaction.execute(sql.SAVE_SHARD, params) != 1:
         raise Fenced(shard.id)
+    if not shard.holds_room:
+        transaction.execute(sql.UNRESERVE, {"shard_id": shard.id})
+    elif shard.accepted:
+        transaction.execute(sql.ACCEPTED, {"shard_id": shard.id})
     return msgspec.structs.replace(shard, version=shard.version + 1)
+
+
+# ---------------------------------------------------------------- admission
+
+
+def _admit(
+    transaction: Transaction,
+    owner: str,
+    now: float,
+    lease: float,
+    job_id: str | None,
+    limit: int,
+    facts: Sequence[Quota],
+) -> list[Shard]:
+    """Take shards that would be sent next, as far as there is room for them."""
+    params: dict[str, Value] = {"now": now}
+    classes, statement = sql.WAITING_CLASSES, sql.CANDIDATES
+    if job_id is not None:
+        classes, statement = sql.WAITING_CLASSES_OF_JOB, sql.CANDIDATES_OF_JOB
+        params["job_id"] = job_id
+    found = transaction.fetch_all(classes, params)
+    if not found:
+        return []
+    # What is free is counted and taken by one at a time.
+    transaction.lock("admission")
+    queues = {
+        (queue.account, queue.model): queue
+        for (record,) in transaction.fetch_all(sql.QUEUES)
+        for queue in (msgspec.json.decode(record, type=Queue),)
+    }
+    shards: dict[str, Shard] = {}
+    candidates: list[Candidate] = []
+    for account, model, team, priority in found:
+        of_class = {"account": account, "model": model, "team": team, "priority": priority, "limit": limit}
+        for record, version, *terms in transaction.fetch_all(statement, {**params, **of_class}):
+            shard = _shard((record, version))
+            shards[shard.id] = shard
+            queue = queues.get((account, model), Queue(account=account, model=model))
+            candidates.append(_candidate(shard, queue, *terms))
+    decision = admission.admit(
+        candidates,
+        [Held(**dict(zip(_HELD, row, strict=True))) for row in _held(transaction)],
+        dict(transaction.fetch_all(sql.CREATES, {"since": now - _HOUR})),
+        _quotas(transaction, facts),
+        queues.values(),
+        now,
+        limit,
+    )
+    taken: list[Shard] = []
+    for shard_id, room in (*((shard_id, None) for shard_id in decision.admitted), *decision.cut):
+        shard = shards[shard_id]
+        lock: Params = {"id": shard_id, "version": shard.version, "owner": owner, "lease_until": now + lease}
+        if transaction.execute(sql.TAKE, lock) != 1:
+            continue
+        if room is None and not shard.cancel_requested:
+            candidate = next(item for item in candidates if item.shard_id == shard_id)
+            transaction.execute(sql.RESERVE, _reservation(candidate))
+        taken.append(msgspec.structs.replace(shard, version=shard.version + 1, room=room))
+    return taken
+
+
+_HELD: Final = ("account", "model", "team", "tokens", "rows", "batches", "accepted")
+
+
+def _held(transaction: Transaction) -> list[Row]:
+    # PostgreSQL adds bigints up to a decimal.
+    return [(*row[:3], *map(int, row[3:])) for row in transaction.fetch_all(sql.HELD)]
+
+
+def _quotas(transaction: Transaction, facts: Iterable[Quota]) -> list[Quota]:
+    known = {(quota.account, quota.model, quota.kind): quota for quota in facts}
+    for account, model, kind, most, _ in transaction.fetch_all(sql.QUOTAS):
+        known[account, model, kind] = Quota(account=account, model=model, kind=kind, most=int(most))
+    return list(known.values())
+
+
+def _candidate(
+    shard: Shard, queue: Queue, due: float, team: str, priority: int, deadline: float | None
+) -> Candidate:
+    return Candidate(
+        shard_id=shard.id,
+        account=shard.account,
+        model=shard.model,
+        team=team,
+        priority=priority,
+        deadline=deadline,
+        due=due,
+        rows=shard.sending,
+        tokens=queue.reckon(shard.demand),
+        free=shard.cancel_requested,
+    )
+
+
+def _reservation(candidate: Candidate) -> Params:
+    return {
+        "shard_id": candidate.shard_id,
+        "account": candidate.account,
+        "model": candidate.model,
+        "team": candidate.team,
+        "tokens": candidate.tokens,
+        "rows": candidate.rows,
+    }
+
+
+def _note_count(transaction: Transaction, shard: Shard, collection: Collection) -> None:
+    """Learn from a finished batch how the provider counts what we reckoned."""
+    rows = sum(billed.rows for billed in collection.billed)
+    estimated = shard.tokens * rows // shard.rows if shard.rows else 0
+    tokens = sum(billed.usage.total_input for billed in collection.billed)
+    if not estimated or not tokens:
+        return
+    place: Params = {"account": shard.account, "model": shard.model}
+    queue = admission.counted(_queue(transaction, place), estimated, tokens)
+    transaction.execute(sql.SAVE_QUEUE, {**place, "record": msgspec.json.encode(queue).decode()})
+
+
+def _queue(transaction: Transaction, place: Params) -> Queue:
+    row = transaction.fetch_one(sql.QUEUE, place)
+    if row is None:
+        return Queue(account=str(place["account"]), model=str(place["model"]))
+    return msgspec.json.decode(row[0], type=Queue)
+
+
+def _in_use(transaction: Transaction, shard: Shard) -> int:
+    """Tokens of the shard's model that other shards hold."""
+    params: Params = {"account": shard.account, "model": shard.model, "besides": shard.id}
+    row = transaction.fetch_one(sql.IN_USE, params)
+    return int(row[0]) if row is not None else 0
 
 
 # ---------------------------------------------------------------- records and rows
@@ -276,6 +567,9 @@ def _job_params(job: Job) -> dict[str, Value]:
         "spec_hash": job.spec_hash,
         "input_size": job.input_size,
         "finished_at": job.finished_at,
+        "team": job.team,
+        "priority": job.priority,
+        "deadline": job.deadline,
         "record": msgspec.json.encode(job).decode(),
     }
 
@@ -290,6 +584,7 @@ def _shard_params(shard: Shard) -> dict[str, Value]:
         "job_id": shard.job_id,
         "number": shard.number,
         "account": shard.account,
+        "model": shard.model,
         "state": shard.state.value,
         "version": shard.version,
         "next_at": shard.next_at,
@@ -315,7 +610,7 @@ def _batch_params(shard: Shard, batch_id: str) -> Params:
         "job_id": shard.job_id,
         "shard_id": shard.id,
         "attempt": shard.attempt,
-        "rows": shard.rows_left,
+        "rows": shard.sending,
         "created_at": shard.submitted_at or 0.0,
     }
 
@@ -330,7 +625,7 @@ def _payment_params(shard: Shard, attempt: int, kind: str, billed: Billed, now: 
         "at": now,
         "job_id": shard.job_id,
         "account": shard.account,
-        "tier": "batch",
+        "tier": billed.tier,
         "rows": billed.rows,
         "input": usage.input,
         "cached": usage.cached,
@@ -353,6 +648,7 @@ def _ledger_line(row: Row) -> LedgerLine:
         cost=_sum(*numbers[6:9]),
         realtime_cost=_sum(*numbers[9:12]),
         waste=_sum(*numbers[12:15]),
+        doubts=int(numbers[15]),
     )
 
 

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 
-from halfrate.emulator import Limits
+from halfrate.emulator import Limits, Pace
 
 from .shell import Shell
 
@@ -129,3 +130,35 @@ def test_a_limit_that_nobody_knew_is_learned_from_the_first_refusal(shells: Shel
         (1_000, "told")
     ]
     assert shell.meter()["batches_failed"] <= 3
+
+
+def test_a_job_says_when_it_should_be_finished_and_how_its_deadline_stands(shells: Shells) -> None:
+    shell = shells(pace=Pace(queue=40_000))
+    job = shell.run(shell.table(30), "--deadline", "30h", "--detach", "--json").object["job"]
+    said = shell("status", job).out
+    assert "Expected about" in said
+    assert "Needed by" in said
+    told = json.loads(shell("status", job, "--json").out)
+    assert told["deadline"] < told["expected"]["p50"] + 30 * 3600
+    assert 0.9 < told["expected"]["in_time"] <= 1
+    assert told["expected"]["p50"] < told["expected"]["p90"]
+
+
+def test_a_deadline_too_near_for_a_batch_is_kept_in_real_time_and_paid_as_such(shell: Shell) -> None:
+    ran = shell.run(shell.table(30), "--deadline", "3m", "-o", "out.jsonl")
+    assert ran.code == 0
+    assert "30 rows were run in real time" in ran.err
+    meter = shell.meter()
+    assert meter["batches_created"] == 0
+    lines = json.loads(shell("cost", "--by", "tier", "--json").out)
+    assert [(line["key"], line["rows"]) for line in lines] == [("standard", 30)]
+    spent = sum(Decimal(str(row["cost_usd"])) for row in shell.rows("out.jsonl"))
+    assert spent * 10**12 == meter["picodollars"]
+
+
+def test_a_limit_on_the_cost_counts_with_real_time_where_there_is_a_deadline(shell: Shell) -> None:
+    table = shell.table(1000)
+    most = ("--max-tokens", "100", "--max-cost", "0.10")
+    assert shell.run(table, *most, "--deadline", "8h").code == 2
+    assert shell.untouched()
+    assert shell.run(table, *most, "--deadline", "8h", "--no-rescue").code == 0

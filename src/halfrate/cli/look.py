@@ -5,7 +5,17 @@ from typing import Any
 import click
 
 from halfrate.base.money import show_usd
-from halfrate.cli.text import clock, echo_json, money, money_line, report_object, shard_line, summary_lines
+from halfrate.cli.text import (
+    clock,
+    echo_json,
+    expected_lines,
+    expected_object,
+    money,
+    money_line,
+    report_object,
+    shard_line,
+    summary_lines,
+)
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 from halfrate.store.store import LedgerLine
@@ -55,8 +65,11 @@ def status(job: str, as_json: bool) -> int:
         found = service.find(job)
         report = service.report(found.id)
         shards = service.shards(found.id)
+        finish = service.forecast(found.id)
     if as_json:
         body = report_object(report, found.output)
+        body["deadline"] = found.deadline
+        body["expected"] = None if finish is None else expected_object(finish)
         body["batches"] = [
             {
                 "number": shard.number + 1,
@@ -74,7 +87,10 @@ def status(job: str, as_json: bool) -> int:
         return 0
     click.echo(f"Job {found.id}: {found.state.value}, started {clock(found.created_at)}")
     click.echo(f"{found.spec.provider}/{found.spec.model or '*'} over {found.input_name}")
-    if found.deadline is not None:
+    if finish is not None:
+        for line in expected_lines(finish, found.deadline):
+            click.echo(line)
+    elif found.deadline is not None:
         click.echo(f"wanted by {clock(found.deadline)}")
     if found.tags:
         click.echo(", ".join(f"{key}={value}" for key, value in found.tags.items()))

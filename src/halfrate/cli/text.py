@@ -1,12 +1,14 @@
 """What the command says about jobs, in words and figures."""
 
 import datetime
+import math
 from typing import Any
 
 import click
 import msgspec
 
 from halfrate.base.money import show_usd, usd
+from halfrate.core.finish import Finish
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import Shard, State
 from halfrate.service.report import Report
@@ -161,6 +163,36 @@ def report_object(report: Report, path: str | None) -> dict[str, Any]:
         "calls_in_doubt": report.doubts,
         "tags": report.job.tags,
         "output": path,
+    }
+
+
+def expected_lines(finish: Finish, deadline: float | None) -> list[str]:
+    """When a job should be finished, and how its deadline stands."""
+    lines: list[str] = []
+    if math.isfinite(finish.p50):
+        late = clock(finish.p90) if math.isfinite(finish.p90) else "in more than four days"
+        lines.append(
+            f"Expected about {clock(finish.p50)}; nine times in ten by {late}, while something works on it."
+        )
+    if deadline is not None and finish.in_time is not None:
+        lines.append(f"Needed by {clock(deadline)}: {_odds(finish.in_time)}.")
+    return lines
+
+
+def _odds(chance: float) -> str:
+    if chance >= 0.995:
+        return "it should be there in time"
+    if chance < 0.005:
+        return "it will be late"
+    return f"in time with a chance of {chance:.0%}"
+
+
+def expected_object(finish: Finish) -> dict[str, float | None]:
+    """The same for a program: seconds since 1970, null beyond four days."""
+    return {
+        "p50": finish.p50 if math.isfinite(finish.p50) else None,
+        "p90": finish.p90 if math.isfinite(finish.p90) else None,
+        "in_time": finish.in_time,
     }
 
 

@@ -1,10 +1,10 @@
 """When a job will be finished, with a range, and how likely its deadline is kept. Pure.
 
 Two roads lead to the end: the batches end by themselves, or, where there is a deadline and something may be done for
-it, they are rescued from the first point of no return on. The forecast joins both.
+it, each is rescued at its point of no return. The forecast joins both, shard by shard.
 
 How shards of one job hang together nobody publishes: on a bad day all are late, on a normal one each is late for
-reasons of its own. The forecast takes the middle: n shards count as the square root of n independent ones. A guess;
+reasons of its own. Here n shards count as n to the power of `_ALIKE` independent ones, nearer to the latter. A guess;
 how well it does is measured with the replays (docs/deadlines.md).
 """
 
@@ -20,6 +20,7 @@ _HORIZON = 4 * 86400.0
 _FIRST = 1.0
 _STEPS = 40
 _BATCH_PRICE = 1.0
+_ALIKE = 0.85
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -47,68 +48,53 @@ class _Outlook:
     def __init__(self, job: JobView, beliefs: Beliefs, margins: Margins, planned: Plan) -> None:
         self.job = job
         self.beliefs = beliefs
-        pieces = parts(job, beliefs, margins)
-        self.begun = [part for part in pieces if not part.open]
+        self.margins = margins
         self.tier = _counted_on(job, beliefs)
-        turns = [self._turn(part, planned) for part in pieces if part.open]
-        self.turn = min(turns, default=math.inf) if self.tier is not None else math.inf
-        sent = [part for part in pieces if part.open and self._turn(part, planned) <= job.now]
-        self.open = [part for part in pieces if part.open and part not in sent]
-        # What the plan takes out of the batches now has begun, as far as the forecast goes.
-        self.begun += sent
-        self.undone = self._batches_by(self.turn)
-
-    def _turn(self, part: Part, planned: Plan) -> float:
-        """When a shard leaves its batch, if that has not ended before."""
-        step = planned.steps[part.shard.id]
-        if not isinstance(step, CarryOn):
-            return self.job.now
-        return math.inf if step.until is None else step.until
+        self.begun: list[Part] = []
+        self.open: list[tuple[Part, float]] = []
+        for part in parts(job, beliefs, margins):
+            step = planned.steps[part.shard.id]
+            if part.open and isinstance(step, CarryOn):
+                turn = math.inf if step.until is None or self.tier is None else step.until
+                self.open.append((part, max(turn, job.now)))
+            else:
+                # What the plan takes out of the batches now has begun, as far as the forecast goes.
+                self.begun.append(part)
+        self.weight = len(self.open) ** (_ALIKE - 1.0) if self.open else 1.0
 
     def finished_by(self, moment: float) -> float:
         if moment <= self.job.now:
             return 0.0
-        done = self._batches_by(min(moment, self.turn))
-        if moment > self.turn:
-            done = self.undone + (1.0 - self.undone) * self._rescued_by(moment)
-        return done * self._begun_by(moment)
-
-    def _batches_by(self, moment: float) -> float:
-        """That all batches have ended by themselves, and their results are here."""
-        if not self.open:
-            return 1.0
         product = 1.0
-        for part in self.open:
-            product *= self._batch_by(part, moment)
-        return product ** (1.0 / math.sqrt(len(self.open)))
+        for part, turn in self.open:
+            product *= self._shard_by(part, turn, moment)
+        return product**self.weight * self._begun_by(moment)
+
+    def _shard_by(self, part: Part, turn: float, moment: float) -> float:
+        """That a shard's batch has ended by itself until its turn, or its rows were answered after it."""
+        done = self._batch_by(part, min(moment, turn))
+        if moment <= turn:
+            return done
+        # As many rows as the provider says now; by then it will be fewer.
+        return done + (1.0 - done) * self._answered(part.need, part.lead_likely, moment - turn)
 
     def _batch_by(self, part: Part, moment: float) -> float:
-        if math.isinf(moment):
-            moment = self.job.now + _HORIZON
+        # The end has to be seen, and the results have to come here.
+        moment = min(moment, self.job.now + _HORIZON) - self.margins.look / 2 - part.lead_home
         return chance_of_batch(part.shard, moment, self.job.now, self.beliefs)
 
     def _begun_by(self, moment: float) -> float:
         """That real time has answered what it has been given, or is about to be."""
-        work = sum(part.need for part in self.begun)
         if not self.begun:
             return 1.0
         lead = max(part.lead_likely for part in self.begun)
-        return self._answered(work, lead, moment - self.job.now)
-
-    def _rescued_by(self, moment: float) -> float:
-        """The same of what the batches will have left at the turn, given that they leave something."""
-        left = sum(part.need * (1.0 - self._batch_by(part, self.turn)) for part in self.open)
-        least = max(part.need for part in self.open) if self.open else 0.0
-        work = min(max(left / max(1.0 - self.undone, 1e-6), least), sum(part.need for part in self.open))
-        lead = max((part.lead_likely for part in self.open), default=0.0)
-        return self._answered(work, lead, moment - self.turn)
+        return self._answered(sum(part.need for part in self.begun), lead, moment - self.job.now)
 
     def _answered(self, work: float, lead: float, seconds: float) -> float:
         if self.tier is None:
             return 1.0 if seconds >= lead else 0.0
         rate = self.tier.rate
-        expected = lead + rate.seconds(work) + self.beliefs.slowest_row / 2
-        return rate.chance(seconds, expected)
+        return rate.chance(seconds, lead + rate.seconds(work) + self.beliefs.slowest_row / 2)
 
 
 def _counted_on(job: JobView, beliefs: Beliefs) -> Tier | None:

@@ -1,7 +1,6 @@
 """How many rows a second real time can do: as seen, else as the account's limits allow, else as a cautious guess."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -24,10 +23,6 @@ _FLEX_DOUBT: Final = 0.5
 _LEAST_DOUBT: Final = 0.25
 """What was so may change: throttling comes and goes."""
 
-_STEADY: Final = 0.14
-_UNSTEADY: Final = 0.32
-"""Doubt that remains about an account whose rate was never seen to change, or changes much."""
-_HABIT_WEIGHT: Final = 600.0
 _NORMAL: Final = 1.7
 """Makes a logistic curve out of a normal one, near enough."""
 _GUESS_WEIGHT: Final = 5.0
@@ -132,26 +127,13 @@ def _after(seen: Iterable[Throughput], base: float, weight: float, doubt: float)
     # Not nothing, however little was answered: a rate of zero would forbid every plan for ever.
     rate = max((base * weight + rows) / (weight + seconds), 1e-3)
     fading = _DOUBT_WEIGHT / (_DOUBT_WEIGHT + seconds)
-    habit = _HABIT_WEIGHT / (_HABIT_WEIGHT + seconds)
-    least = habit * _LEAST_DOUBT + (1.0 - habit) * min(_STEADY + _spread(newest) / 2, _UNSTEADY)
     calm = _PAUSE_LEAST + (_PAUSE - _PAUSE_LEAST) * _PAUSE_WEIGHT / (_PAUSE_WEIGHT + seconds)
     return Rate(
         rows_per_second=rate,
-        doubt=least + (doubt - least) * fading,
+        doubt=_LEAST_DOUBT + (doubt - _LEAST_DOUBT) * fading,
         pause=min(max(calm, _longest_loss(newest, rate)), _PAUSE_MOST),
         guess=doubt >= _GUESS_DOUBT and seconds < _KNOWN,
     )
-
-
-def _spread(stretches: Sequence[Throughput]) -> float:
-    """How much the rates of stretches differ: their standard deviation over their mean."""
-    seconds = sum(stretch.seconds for stretch in stretches)
-    rows = sum(stretch.rows for stretch in stretches)
-    if rows <= 0.0:
-        return 0.0
-    mean = rows / seconds
-    square = sum(stretch.seconds * (stretch.rows / stretch.seconds - mean) ** 2 for stretch in stretches)
-    return math.sqrt(square / seconds) / mean
 
 
 def _longest_loss(stretches: Iterable[Throughput], rate: float) -> float:

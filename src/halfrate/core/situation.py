@@ -138,6 +138,8 @@ class Part(msgspec.Struct, frozen=True):
     """The same, if all goes as expected."""
     lead_later: float
     """As `lead`, if it is left to a batch now: one that waits will then have to be cancelled too."""
+    lead_home: float = 0.0
+    """Seconds from the end of its batch until the results are here, if all goes as expected."""
 
     @property
     def open(self) -> bool:
@@ -168,10 +170,11 @@ def _part(shard: ShardView, now: float, beliefs: Beliefs, margins: Margins, sett
             pass
     lead = _remaining(beliefs.settle, settle, age) + margins.look
     lead += _harvest(shard.rows, beliefs, margins.harvest, 0.0)
+    home = _harvest(shard.rows, beliefs, 0.5, 0.0)
     if shard.stage is Stage.WAITING:
-        return Part(shard, need, 0.0, 0.0, lead)
+        return Part(shard, need, 0.0, 0.0, lead, home)
     likely = _remaining(beliefs.settle, 0.5, age) + margins.look / 2
-    return Part(shard, need, lead, likely + _harvest(shard.rows, beliefs, 0.5, 0.0), lead)
+    return Part(shard, need, lead, likely + home, lead, home)
 
 
 def _remaining(spans: Durations, share: float, age: float) -> float:

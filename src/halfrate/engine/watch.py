@@ -13,7 +13,7 @@ from halfrate.base.clock import Clock
 from halfrate.base.types import Price
 from halfrate.core import deadlines
 from halfrate.core import lifecycle as life
-from halfrate.core.deadlines import CarryOn, Plan, Rescue, Send
+from halfrate.core.deadlines import Plan, Rescue, Send
 from halfrate.core.durations import BATCH, SETTLE, learn, learn_harvest
 from halfrate.core.durations import Span as Length
 from halfrate.core.job import Job, JobState
@@ -112,13 +112,16 @@ def outlook(
     store: Store, site: Site, job: Job, shards: Iterable[Shard], now: float, ahead: float = 0.0
 ) -> Plan:
     """What the ladder says of a job now. `ahead`: rows that nearer deadlines need real time for first."""
-    views = tuple(
-        _view(shard, now) for shard in shards if shard.state in MOVING and not shard.cancel_requested
-    )
-    view = JobView(
+    return deadlines.plan(job_view(job, shards, now, ahead), beliefs(store, site, job, now))
+
+
+def job_view(job: Job, shards: Iterable[Shard], now: float, ahead: float = 0.0) -> JobView:
+    """A job as deadlines are judged by."""
+    going = (shard for shard in shards if shard.state in MOVING and not shard.cancel_requested)
+    views = tuple(_view(shard, now) for shard in going)
+    return JobView(
         now=now, deadline=job.deadline, shards=views, rows=job.rows, ahead=ahead, rescue=job.rescue
     )
-    return deadlines.plan(view, beliefs(store, site, job, now))
 
 
 def _view(shard: Shard, now: float) -> ShardView:
@@ -210,6 +213,3 @@ def _tier(name: TierName, job: Job, prices: Mapping[str, Price | None], rate: Ra
         and batch.rates.input
     ]
     return Tier(name, max(premiums, default=_USUAL_PREMIUM), rate)
-
-
-__all__ = ["CarryOn", "Watch", "beliefs", "outlook"]

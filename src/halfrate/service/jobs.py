@@ -14,14 +14,17 @@ from halfrate.base.ids import row_prefix
 from halfrate.base.results import Kind
 from halfrate.base.types import Outcome, OutputFormat, Usage
 from halfrate.blobs.files import JobFiles
+from halfrate.core import finish
 from halfrate.core import lifecycle as life
 from halfrate.core.admission import Quota, QuotaKind
+from halfrate.core.finish import Finish
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import LIVE, MOVING, Policy, Shard, State
 from halfrate.engine.collecting import outcomes_of, slots_left
 from halfrate.engine.loop import Loop
 from halfrate.engine.owner import Owner
 from halfrate.engine.steps import Worker
+from halfrate.engine.watch import beliefs, job_view
 from halfrate.providers.base import Account, Adapter
 from halfrate.providers.registry import account_of, adapter_class
 from halfrate.rows.collect import Check, RecordFormat
@@ -303,6 +306,20 @@ class Service:
             ),
             stopped=tuple(dict.fromkeys(_reason(s) for s in shards if s.state is State.STOPPED)),
         )
+
+    def forecast(self, job_id: str) -> Finish | None:
+        """When a job should be finished if something works on it; None if nothing of it goes on by itself, or
+        its account is not set up here."""
+        job = self.job(job_id)
+        shards = self._store.shards(job_id)
+        if not any(shard.state in MOVING for shard in shards):
+            return None
+        now = self.clock.now()
+        try:
+            believed = beliefs(self._store, self, job, now)
+        except SettingsError:
+            return None
+        return finish.forecast(job_view(job, shards, now), believed)
 
     def ledger(self, job_id: str | None = None, *, by: str = "job") -> list[LedgerLine]:
         """Payments added up by "job", "model", "account", "tier" or by the value of a tag."""

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: simulate replay setup demo test lint format types contracts check bench clean
+.PHONY: simulate replay kill setup demo test lint format types contracts check bench clean
 
 setup: .venv/.ready
 
@@ -41,6 +41,11 @@ simulate: setup
 
 replay: setup
 	$(BIN)/python -m tests.simulation --replay $(SEED)
+
+# Real processes, killed at random instants, on SQLite and on PostgreSQL; SEED=7 plays the same plans again.
+ROUNDS ?= 70
+kill: setup
+	$(BIN)/python -m tests.kill --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 bench: setup
 	$(BIN)/python -m bench

@@ -91,8 +91,7 @@ def _no_fence() -> Any:
     """4. A worker that froze saves over its successor."""
     statement = sql.SAVE_SHARD
     loose = (
-        statement[: statement.index("WHERE")]
-        + "WHERE id = {id} AND {owner} = {owner} AND {version} = {version}"
+        statement[: statement.index("WHERE")] + "WHERE id = :id AND :owner = :owner AND :version = :version"
     )
     return patch.object(sql, "SAVE_SHARD", loose)
 

@@ -77,6 +77,8 @@ def test_values_come_back_as_they_were(connector: PostgresConnector) -> None:
         assert transaction.fetch_all("SELECT n, x, s FROM t") == rows
         assert transaction.fetch_one("SELECT n FROM t WHERE s = :s", {"s": ""}) == (-(2**63),)
         assert transaction.fetch_one("SELECT n FROM t WHERE s = 'x'") is None
+        transaction.execute("UPDATE t SET n = :yes WHERE s = :s", {"yes": True, "s": ""})
+        assert transaction.fetch_one("SELECT n FROM t WHERE s = :s", {"s": ""}) == (1,)
 
 
 def test_our_own_mistakes_are_not_dressed_up(connector: PostgresConnector) -> None:
@@ -280,14 +282,14 @@ def test_errors_are_for_people(
 
 def test_a_record_held_by_another_process_is_busy(database: PostgresDatabase) -> None:
     with closing(Store.open(database.url, patience=0.2)) as store:
-        store.add_job(a_job(), shards(1))
+        store.add_job(a_job(), shards(1, state=State.RUNNING))
         with psycopg.connect(database.url) as other:
             other.execute("SELECT 1 FROM shard FOR UPDATE")
             with pytest.raises(StoreBusy, match="held by another process"):
-                store.change("job-0", lambda shard: stepped(shard, State.RUNNING))
+                store.change("job-0", lambda shard: stepped(shard, State.COLLECTING))
             # A claim passes over what is locked, and who only looks is in nobody's way.
             assert store.claim("w", 0.0, LEASE) == []
-            assert store.shards("job") == [a_shard()]
+            assert store.shards("job") == [a_shard(state=State.RUNNING)]
         assert len(store.claim("w", 0.0, LEASE)) == 1
 
 

@@ -3,9 +3,9 @@
 Two roads lead to the end: the batches end by themselves, or, where there is a deadline and something may be done for
 it, each is rescued at its point of no return. The forecast joins both, shard by shard.
 
-How shards of one job hang together nobody publishes: on a bad day all are late, on a normal one each is late for
-reasons of its own. Here n shards count as n to the power of `_ALIKE` independent ones, nearer to the latter. A guess;
-how well it does is measured with the replays (docs/deadlines.md).
+Each shard is taken to be late for reasons of its own. On a bad day they are late together, and nobody publishes how
+often that is: then all forecasts of that day are wrong together. How well they do is measured with the replays
+(docs/deadlines.md).
 """
 
 import math
@@ -14,13 +14,22 @@ from collections.abc import Callable
 import msgspec
 
 from halfrate.core.deadlines import CarryOn, Plan, plan
-from halfrate.core.situation import MARGINS, Beliefs, JobView, Margins, Part, Tier, chance_of_batch, parts
+from halfrate.core.situation import (
+    MARGINS,
+    Beliefs,
+    JobView,
+    Margins,
+    Part,
+    Tier,
+    chance_of_batch,
+    parts,
+    safe_end,
+)
 
 _HORIZON = 4 * 86400.0
 _FIRST = 1.0
 _STEPS = 40
 _BATCH_PRICE = 1.0
-_ALIKE = 0.85
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -55,28 +64,39 @@ class _Outlook:
         for part in parts(job, beliefs, margins):
             step = planned.steps[part.shard.id]
             if part.open and isinstance(step, CarryOn):
-                turn = math.inf if step.until is None or self.tier is None else step.until
-                self.open.append((part, max(turn, job.now)))
+                self.open.append((part, self._turn(part, step.until)))
             else:
                 # What the plan takes out of the batches now has begun, as far as the forecast goes.
                 self.begun.append(part)
-        self.weight = len(self.open) ** (_ALIKE - 1.0) if self.open else 1.0
+
+    def _turn(self, part: Part, until: float | None) -> float:
+        """When a shard will leave its batch. While others end, its point of no return moves on, to where it would be
+        if it were alone."""
+        if until is None or self.tier is None:
+            return math.inf
+        rate = self.tier.rate
+        alone = safe_end(self.job, self.beliefs) - part.lead_later - rate.pause - rate.safe_seconds(part.need)
+        return max(until, alone, self.job.now)
 
     def finished_by(self, moment: float) -> float:
         if moment <= self.job.now:
             return 0.0
-        product = 1.0
+        product = self._begun_by(moment)
         for part, turn in self.open:
             product *= self._shard_by(part, turn, moment)
-        return product**self.weight * self._begun_by(moment)
+        return product
 
     def _shard_by(self, part: Part, turn: float, moment: float) -> float:
         """That a shard's batch has ended by itself until its turn, or its rows were answered after it."""
         done = self._batch_by(part, min(moment, turn))
         if moment <= turn:
             return done
-        # As many rows as the provider says now; by then it will be fewer.
-        return done + (1.0 - done) * self._answered(part.need, part.lead_likely, moment - turn)
+        takes = self._takes(part.need, part.lead_likely)
+        room = safe_end(self.job, self.beliefs) - turn
+        if moment - turn < room:
+            # What is left in hand, others of the job use up: a rescue ends nearer to the deadline than it must.
+            takes = (takes + max(takes, room)) / 2
+        return done + (1.0 - done) * self._answered(takes, moment - turn)
 
     def _batch_by(self, part: Part, moment: float) -> float:
         # The end has to be seen, and the results have to come here.
@@ -88,13 +108,16 @@ class _Outlook:
         if not self.begun:
             return 1.0
         lead = max(part.lead_likely for part in self.begun)
-        return self._answered(sum(part.need for part in self.begun), lead, moment - self.job.now)
+        takes = self._takes(sum(part.need for part in self.begun), lead)
+        return self._answered(takes, moment - self.job.now)
 
-    def _answered(self, work: float, lead: float, seconds: float) -> float:
+    def _takes(self, work: float, lead: float) -> float:
+        return lead + (self.tier.rate.seconds(work) + self.beliefs.slowest_row / 2 if self.tier else 0.0)
+
+    def _answered(self, takes: float, seconds: float) -> float:
         if self.tier is None:
-            return 1.0 if seconds >= lead else 0.0
-        rate = self.tier.rate
-        return rate.chance(seconds, lead + rate.seconds(work) + self.beliefs.slowest_row / 2)
+            return 1.0 if seconds >= takes else 0.0
+        return self.tier.rate.chance(seconds, takes)
 
 
 def _counted_on(job: JobView, beliefs: Beliefs) -> Tier | None:

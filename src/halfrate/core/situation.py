@@ -147,43 +147,56 @@ class Part(msgspec.Struct, frozen=True):
         return self.shard.stage in {Stage.WAITING, Stage.RUNNING}
 
 
+class _Leads(msgspec.Struct, frozen=True):
+    """Seconds that cancels and harvests take from their beginning, safely and likely; harvests of 10,000 rows."""
+
+    sure: float
+    """How sure a cancel is to have settled."""
+    settle: float
+    settle_likely: float
+    harvest: float
+    harvest_likely: float
+
+
 def parts(job: JobView, beliefs: Beliefs, margins: Margins) -> list[Part]:
     batches = sum(shard.stage in _SETTLING for shard in job.shards)
     # Of many cancels the slowest counts: each must be surer than one alone.
-    settle = min(1.0 - (1.0 - margins.settle) / max(batches, 1), _SUREST)
-    return [_part(shard, job.now, beliefs, margins, settle) for shard in job.shards]
+    sure = min(1.0 - (1.0 - margins.settle) / max(batches, 1), _SUREST)
+    leads = _Leads(
+        sure=sure,
+        settle=_remaining(beliefs.settle, sure),
+        settle_likely=_remaining(beliefs.settle, 0.5),
+        harvest=_remaining(beliefs.harvest, margins.harvest),
+        harvest_likely=_remaining(beliefs.harvest, 0.5),
+    )
+    return [_part(shard, job.now, beliefs, margins, leads) for shard in job.shards]
 
 
-def _part(shard: ShardView, now: float, beliefs: Beliefs, margins: Margins, settle: float) -> Part:
+def _part(shard: ShardView, now: float, beliefs: Beliefs, margins: Margins, leads: _Leads) -> Part:
     finished = min(max(shard.finished, 0), shard.rows)
     need = (shard.rows - finished) * (1.0 + beliefs.failing) + finished * beliefs.failing
+    scale = harvest_scale(shard.rows)
+    harvest, home = leads.harvest * scale, leads.harvest_likely * scale
+    settle, likely = leads.settle + margins.look, leads.settle_likely + margins.look / 2
     age = 0.0 if shard.since is None else max(0.0, now - shard.since)
     match shard.stage:
+        case Stage.WAITING:
+            return Part(shard, need, 0.0, 0.0, settle + harvest, home)
+        case Stage.RUNNING:
+            return Part(shard, need, settle + harvest, likely + home, settle + harvest, home)
+        case Stage.CANCELLING:
+            lead = _remaining(beliefs.settle, leads.sure, age) + margins.look + harvest
+            likely = _remaining(beliefs.settle, 0.5, age) + margins.look / 2 + home
+            return Part(shard, need, lead, likely, lead)
+        case Stage.COLLECTING:
+            lead = _remaining(beliefs.harvest, margins.harvest, age / scale) * scale
+            return Part(shard, need, lead, _remaining(beliefs.harvest, 0.5, age / scale) * scale, lead)
         case Stage.REALTIME:
             return Part(shard, need, 0.0, 0.0, 0.0)
-        case Stage.COLLECTING:
-            lead = _harvest(shard.rows, beliefs, margins.harvest, age)
-            return Part(shard, need, lead, _harvest(shard.rows, beliefs, 0.5, age), lead)
-        case Stage.RUNNING | Stage.WAITING:
-            age = 0.0
-        case Stage.CANCELLING:
-            pass
-    lead = _remaining(beliefs.settle, settle, age) + margins.look
-    lead += _harvest(shard.rows, beliefs, margins.harvest, 0.0)
-    home = _harvest(shard.rows, beliefs, 0.5, 0.0)
-    if shard.stage is Stage.WAITING:
-        return Part(shard, need, 0.0, 0.0, lead, home)
-    likely = _remaining(beliefs.settle, 0.5, age) + margins.look / 2
-    return Part(shard, need, lead, likely + home, lead, home)
 
 
-def _remaining(spans: Durations, share: float, age: float) -> float:
+def _remaining(spans: Durations, share: float, age: float = 0.0) -> float:
     return min(spans.quantile(share, age) - age, _LONGEST_LEAD)
-
-
-def _harvest(rows: int, beliefs: Beliefs, share: float, age: float) -> float:
-    scale = harvest_scale(rows)
-    return _remaining(beliefs.harvest, share, age / scale) * scale
 
 
 def chance_of_batch(shard: ShardView, by: float, now: float, beliefs: Beliefs) -> float:

@@ -122,7 +122,13 @@ class PostgresTransaction:
 
     def _run(self, statement: str, params: Params) -> _Cursor:
         text, names = translated(statement)
-        return self._connection.execute(text, [params[name] for name in names] if names else None)
+        if not names:
+            return self._connection.execute(text)
+        values = [params[name] for name in names]
+        # To PostgreSQL a bool is no number, and the columns that both databases share are numbers.
+        return self._connection.execute(
+            text, [int(value) if isinstance(value, bool) else value for value in values]
+        )
 
 
 class PostgresConnector:

@@ -142,7 +142,7 @@ def test_batches_of_another_size_count_for_less() -> None:
 def test_harvests_are_compared_row_for_row() -> None:
     seen = [Span(15.0 * harvest_scale(rows), rows=rows) for rows in (100, 10_000, 50_000) for _ in range(40)]
     assert learn_harvest(seen).quantile(0.5) == pytest.approx(15.0, rel=0.1)
-    assert harvest_scale(50_000) > 3 * harvest_scale(10_000) > 3
+    assert harvest_scale(50_000) > 3 * harvest_scale(10_000)
 
 
 # ---------------------------------------------------------------- rates
@@ -208,7 +208,7 @@ def beliefs(
 ) -> Beliefs:
     """`batches`: seconds that they are known to take; 0 for what is believed of strangers."""
     seen = (
-        [Span(batches * factor) for factor in (0.8, 0.9, 1.0, 1.1, 1.2) for _ in range(20)] if batches else []
+        [Span(batches * factor) for factor in (0.8, 0.9, 1.0, 1.1, 1.2) for _ in range(40)] if batches else []
     )
     tiers: list[Tier] = []
     if standard:
@@ -245,35 +245,28 @@ def job(*shards: ShardView, hours: float | None = 4.0, **changes: object) -> Job
 def point(planned: Plan, number: int = 0) -> float:
     """A shard's point of no return; now, if it is past."""
     step = planned.steps[f"job-{number}"]
-    if not isinstance(step, CarryOn):
-        return NOW
-    assert step.until is not None
-    return step.until
+    return step.until if isinstance(step, CarryOn) and step.until is not None else NOW
 
 
 ROWS = st.integers(1, 20_000)
 HOURS = st.floats(0.2, 30.0)
 RATES = st.floats(0.5, 300.0)
-SHARDS = st.lists(
-    st.one_of(
-        st.builds(
-            lambda rows, share, age: running(rows=rows, finished=int(rows * share), age=age),
-            ROWS,
-            st.floats(0, 1),
-            st.floats(1, 80_000),
-        ),
-        st.builds(lambda rows: waiting(rows=rows), ROWS),
-        st.builds(lambda rows: realtime(rows=rows), ROWS),
-        st.builds(
-            lambda rows, stage, age: ShardView(id="", stage=stage, rows=rows, since=NOW - age),
-            ROWS,
-            st.sampled_from((Stage.CANCELLING, Stage.COLLECTING)),
-            st.floats(0, 5000),
-        ),
-    ),
-    min_size=1,
-    max_size=12,
-).map(lambda found: tuple(msgspec.structs.replace(s, id=f"job-{n}") for n, s in enumerate(found)))
+
+
+@st.composite
+def shard_views(draw: st.DrawFn) -> ShardView:
+    stage = draw(st.sampled_from(Stage))
+    rows = draw(ROWS)
+    finished = int(rows * draw(st.floats(0, 1))) if stage in {Stage.RUNNING, Stage.COLLECTING} else 0
+    age = draw(st.floats(0, 80_000))
+    return ShardView(id="", stage=stage, rows=rows, finished=finished, since=NOW - age)
+
+
+def _numbered(found: list[ShardView]) -> tuple[ShardView, ...]:
+    return tuple(msgspec.structs.replace(shard, id=f"job-{n}") for n, shard in enumerate(found))
+
+
+SHARDS = st.lists(shard_views(), min_size=1, max_size=12).map(_numbered)
 
 
 @given(SHARDS, HOURS, RATES, st.booleans(), st.booleans())
@@ -375,7 +368,10 @@ def test_before_the_point_nothing_is_rescued_and_at_it_no_more_than_keeps_real_t
 
 def test_the_least_promising_goes_first() -> None:
     stuck, nearly = running(0, 1000, age=20 * HOUR), running(1, 1000, finished=970, age=1200.0, pace=0.8)
-    planned = plan(job(stuck, nearly, hours=0.35), beliefs())
+    view = job(stuck, nearly, hours=4.0)
+    first = plan(view, beliefs()).review_at
+    assert first is not None
+    planned = plan(msgspec.structs.replace(view, now=first), beliefs())
     assert isinstance(planned.steps["job-0"], Rescue)
     assert isinstance(planned.steps["job-1"], CarryOn)
 
@@ -396,7 +392,7 @@ def test_too_late_for_a_batch() -> None:
 
 def test_flex_comes_before_standard_and_standard_when_flex_is_too_slow() -> None:
     both = beliefs(flex=True)
-    assert plan(job(waiting(rows=2000), hours=1.2), both).steps["job-0"] == Send("flex")
+    assert plan(job(waiting(rows=2000), hours=0.8), both).steps["job-0"] == Send("flex")
     assert plan(job(realtime(rows=2000), hours=4.0), both).steps["job-0"] == Send("flex")
     assert plan(job(realtime(rows=2000), hours=0.15), both).steps["job-0"] == Send("standard")
     assert plan(job(realtime(rows=2000), hours=0.15, extra=False), both).steps["job-0"] == Send("flex")

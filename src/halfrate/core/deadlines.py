@@ -249,7 +249,8 @@ class _Ladder:
         soon = free <= self.job.now + part.lead_later
         if waiting and soon and self._chance(part, until) < self.margins.worth:
             return Send(self.tier.name)
-        return CarryOn(until)
+        end = self.job.deadline or until
+        return CarryOn(min(until, end) if end > self.job.now else until)
 
     def _small(self, part: Part) -> bool:
         if self.tier.price <= _BATCH_PRICE and part.shard.rows <= self.margins.small:

@@ -22,6 +22,12 @@ KINDS = {
     "write_1h": "cache_write_1h_mtok",
     "output": "output_mtok",
 }
+_TIERS = {
+    (("processing", "batch"),): "batch",
+    (("service_tier", "flex"),): "flex",
+    (("service_tier", "priority"),): "priority",
+}
+"""How the source says in which tier a table of rates holds."""
 TODAY = datetime.datetime.now(datetime.UTC).date()
 
 
@@ -62,9 +68,9 @@ def model_entry(provider: str, model: Any) -> dict[str, Any] | None:
             if since is None or since <= TODAY:
                 standard = price
     prices.extend(
-        price_entry("batch", variant.prices, None, standard)
+        price_entry(tier, variant.prices, None, standard)
         for variant in model.price_variants or []
-        if variant.when == {"processing": "batch"}
+        if (tier := _TIERS.get(tuple(variant.when.items()))) is not None
     )
     if not prices:
         return None

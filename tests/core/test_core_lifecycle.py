@@ -137,7 +137,7 @@ def check_step(before: Shard, event: life.Event, after: Shard, policy: Policy, n
         assert isinstance(event, life.CreateRefused | life.Absent)
         if isinstance(event, life.Absent):
             assert before.quiet_from is not None
-            assert now >= before.quiet_from + policy.settle
+            assert event.asked_at >= before.quiet_from + policy.settle
     with_a_batch = before.state in {State.RUNNING, State.CANCELLING, State.COLLECTING}
     if with_a_batch and after.state in {State.PLANNED, State.UPLOADED, State.SUBMITTING}:
         # A batch is let go only where it never ran, or is somebody else's, and is remembered as such.
@@ -216,10 +216,10 @@ def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
                     life.CreateRefused(TROUBLE, passing=True),
                     life.CreateUnknown(TROUBLE),
                     life.SenderGone(),
-                    life.Absent(),
+                    life.Absent(draw([0.0, 1e6])),
                     life.Held(TROUBLE),
                     fail,
-                    *([life.Found(fresh)] if fresh else []),
+                    *([life.Found(fresh, draw([0.0, 1e6]))] if fresh else []),
                 ]
             )
         case life.Poll():
@@ -228,7 +228,7 @@ def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
                     life.Polled(status="s", ended=True),
                     life.Polled(status="s", ended=False),
                     life.Polled(status="failed", ended=True, queue_full=True),
-                    life.BatchMissing(TROUBLE),
+                    life.BatchMissing(TROUBLE, draw([0.0, 1e6])),
                     fail,
                 ]
             )
@@ -314,14 +314,29 @@ def test_a_batch_needs_its_file() -> None:
         life.apply(planned(), life.IntentMade(), UPLOADING, 1.0)
 
 
+def test_creates_that_are_refused_in_passing_are_tried_ever_more_slowly() -> None:
+    shard, now = life.apply(planned(), life.Uploaded("f1"), UPLOADING, 0.0), 0.0
+    waits: list[float] = []
+    for _ in range(10):
+        meant = life.apply(shard, life.IntentMade(), UPLOADING, now)
+        shard = life.apply(meant, life.CreateRefused(TROUBLE, passing=True), UPLOADING, now)
+        waits.append(shard.next_at - now)
+        now = shard.next_at
+    assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert waits[-1] == UPLOADING.backoff_most
+    assert life.apply(meant, life.Created("b1"), UPLOADING, now).tries == 0
+
+
 def test_absence_is_believed_only_when_a_create_can_no_longer_land() -> None:
     shard = submitting()
     surely = 1000 + UPLOADING.send_within + UPLOADING.create_timeout + UPLOADING.settle
     assert life.absent_after(shard, UPLOADING) == surely
-    early = life.apply(shard, life.Absent(), UPLOADING, surely - 1)
+    early = life.apply(shard, life.Absent(surely - 1), UPLOADING, surely - 1)
     assert early.state is State.SUBMITTING
     assert surely - 1 < early.next_at <= surely
-    late = life.apply(early, life.Absent(), UPLOADING, surely)
+    # A worker that froze over the answer holds an old one, however late it is by now.
+    assert life.apply(early, life.Absent(surely - 1), UPLOADING, surely + 900).state is State.SUBMITTING
+    late = life.apply(early, life.Absent(surely), UPLOADING, surely)
     assert (late.state, late.refs.file_id) == (State.UPLOADED, "f1")
 
 
@@ -338,7 +353,11 @@ def test_a_reply_that_was_lost_or_a_sender_that_died_shortens_the_wait() -> None
 
 
 def test_twins_are_cancelled_first_and_harvested_with_it() -> None:
-    shard = life.apply(submitting(), life.Found(("b1", "b2", "b3")), UPLOADING, 1000)
+    surely = life.absent_after(submitting(), UPLOADING)
+    for asked_at, now in ((1000, 1000), (surely - 1, surely + 900)):
+        early = life.apply(submitting(), life.Found(("b1",), asked_at), UPLOADING, now)
+        assert (early.state, early.refs.batches) == (State.SUBMITTING, ())
+    shard = life.apply(submitting(), life.Found(("b1", "b2", "b3"), surely), UPLOADING, surely)
     assert shard.refs.batches == ("b1", "b2", "b3")
     for twin in ("b2", "b3"):
         assert life.decide(shard, UPLOADING) == life.CancelBatch(twin, twin=True)
@@ -347,14 +366,14 @@ def test_twins_are_cancelled_first_and_harvested_with_it() -> None:
     past = msgspec.structs.replace(submitting(), refs=life.Refs(file_id="f1", past=("b1",)))
     for found in ((), ("b1",)):
         with pytest.raises(IllegalStep, match="cannot adopt"):
-            life.apply(past, life.Found(found), UPLOADING, 1000)
+            life.apply(past, life.Found(found, surely), UPLOADING, surely)
 
 
 def test_a_missing_batch_is_not_sent_again() -> None:
     shard = life.apply(submitting(), life.Created("b1"), UPLOADING, 1000)
-    young = life.apply(shard, life.BatchMissing(TROUBLE), UPLOADING, 1000 + UPLOADING.missing_grace)
+    young = life.apply(shard, life.BatchMissing(TROUBLE, 1000 + UPLOADING.missing_grace), UPLOADING, 9000)
     assert young.state is State.RUNNING
-    old = life.apply(young, life.BatchMissing(TROUBLE), UPLOADING, 1001 + UPLOADING.missing_grace)
+    old = life.apply(young, life.BatchMissing(TROUBLE, 1001 + UPLOADING.missing_grace), UPLOADING, 9000)
     assert (old.state, old.status) == (State.STOPPED, "missing")
     again = life.apply(old, life.Resumed(), UPLOADING, 5000)
     assert (again.state, again.refs.batch_id) == (State.RUNNING, "b1")

@@ -121,9 +121,13 @@ class Disk:
 
 
 class Machine:
-    """What processes share: the loop, the disk, the seed, and how much may still go wrong."""
+    """What processes share: the loop, the disk, the seed, and how much may still go wrong.
 
-    def __init__(self, loop: VirtualLoop, seed: int, jobs: Path) -> None:
+    `reach`: within how many of its places something befalls a process, if anything does.
+    """
+
+    def __init__(self, loop: VirtualLoop, seed: int, jobs: Path, reach: int = 70) -> None:
+        self.reach = reach
         self.loop = loop
         self.random = random.Random(f"machine {seed}")
         self.disk = Disk(jobs)
@@ -153,8 +157,8 @@ class Process:
         self.skew = 0.0
         rng = machine.random
         self._points = 0
-        self._crash_at = rng.randint(1, 70) if rng.random() < 0.6 else None
-        self._freeze_at = rng.randint(1, 60) if rng.random() < 0.15 else None
+        self._crash_at = rng.randint(1, machine.reach) if rng.random() < 0.6 else None
+        self._freeze_at = rng.randint(1, machine.reach) if rng.random() < 0.25 else None
         self._jump_at = rng.randint(1, 60) if rng.random() < 0.15 else None
         self._frozen_until = 0.0
         self._slow = rng.choice([0.001, 0.01, 0.01, 1.0])

@@ -19,7 +19,7 @@ from halfrate.base import ids
 from halfrate.base.errors import HalfrateError
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import LIVE, Shard, State
-from halfrate.emulator import Emulator, Limits, Pace
+from halfrate.emulator import Emulator, Limits, Pace, WebhookTarget
 from halfrate.providers.anthropic import Anthropic
 from halfrate.providers.openai import OpenAI
 from halfrate.rows.journal import Journal
@@ -30,7 +30,12 @@ from halfrate.service.jobs import Service
 from .machine import EPOCH, PROCESS, Machine, Process, VirtualLoop, crash_points
 from .network import Network
 
-MODELS = ("openai/gpt-4.1-mini", "openai/text-embedding-3-small", "anthropic/claude-haiku-4-5")
+MODELS = (
+    "openai/gpt-4.1-mini",
+    "openai/gpt-5-mini",
+    "openai/text-embedding-3-small",
+    "anthropic/claude-haiku-4-5",
+)
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 BASE = _MEMORY if os.access(_MEMORY, os.W_OK) else None
 
@@ -79,6 +84,17 @@ FAULTS = (
     "file-not-ready:seconds=60",
     "queue-full:times=3",
     "queue-full:mode=create,times=2",
+    "realtime-error:rate=0.3,status=500",
+    "realtime-burst:times=2,seconds=60",
+    "realtime-lost:times=1",
+    "realtime-cut:times=1",
+    "flex-unavailable:rate=0.5",
+    "tier-changed:rate=0.5",
+    "webhook-lost:rate=0.5",
+    "webhook-duplicate:rate=0.5",
+    "webhook-early:rate=0.5,seconds=30",
+    "webhook-late:rate=0.5,seconds=4000",
+    "webhook-replay:rate=0.5",
 )
 UNREADABLE = ("row-malformed", "row-no-id")
 """Rows that were billed and cannot be read: what they cost is not known to us."""
@@ -108,6 +124,7 @@ class Plan:
         rng = self.rng = random.Random(f"plan {seed}")
         self.faults = tuple(rng.sample(FAULTS, rng.choice([0, 1, 1, 2, 3, 5, 8])))
         self.crashes = rng.choice([0, 1, 2, 4, 8])
+        self.reach = rng.choice([70, 70, 300, 1200])
         self.lossy = rng.choice([0, 0, 0, 0.02, 0.1])
         self.outages = [
             (start := rng.uniform(0, 5_000), start + 10 ** rng.uniform(1, 4))
@@ -137,6 +154,7 @@ class Plan:
         self.queue_rows = rng.choice([500_000, 500_000, 500_000, 12])
         self.limits = msgspec.structs.replace(self.limits, anthropic_queue_rows=self.queue_rows)
         self.patience = rng.random()
+        self.webhooks = rng.random() < 0.5
         self.deadlines = [EPOCH + 10 ** rng.uniform(2, 5) if rng.random() < 0.3 else None for _ in self.jobs]
 
 
@@ -202,7 +220,7 @@ class Run:
         self.home = Home(root=folder / "home", timing=Timing(poll_most=plan.poll_most))
         self.loop = VirtualLoop()
         stack.callback(self.loop.close)
-        self.machine = Machine(self.loop, seed, self.home.root / "jobs")
+        self.machine = Machine(self.loop, seed, self.home.root / "jobs", plan.reach)
         self.emulator = stack.enter_context(
             Emulator(
                 seed=seed,
@@ -210,6 +228,7 @@ class Run:
                 faults=plan.faults,
                 pace=plan.pace,
                 limits=plan.limits,
+                webhooks=(WebhookTarget("http://ours.test", "a secret"),) if plan.webhooks else (),
             )
         )
         network = Network(
@@ -235,6 +254,7 @@ class Run:
 
     def carry_out(self) -> Outcome:
         jobs = [self._submit(number, model, rows) for number, (model, rows, _) in enumerate(self.plan.jobs)]
+        self.accounts = {job.account for job in jobs}
         broken: str | None = None
         self.machine.crashes_left = self.plan.crashes
         try:
@@ -284,7 +304,9 @@ class Run:
         retries = [
             self._retry(job, at) for job, at in zip(jobs, self.plan.retry_at, strict=True) if at is not None
         ]
+        postman = self.loop.create_task(self._deliver_webhooks())
         await asyncio.gather(*workers, *cancels, *pauses, *retries)
+        postman.cancel()
         # A retry may have come when all were done.
         await asyncio.gather(*(self._keep_running(job) for job in jobs))
 
@@ -341,6 +363,18 @@ class Run:
     def _note(self, process: Process, shard: Shard) -> None:
         trouble = f" ({shard.trouble.code})" if shard.trouble is not None else ""
         self.machine.say(f"{process.name} {shard.tag} is {shard.state}{trouble}")
+
+    async def _deliver_webhooks(self) -> None:
+        """As a server that listens for events, and passes on what each is about."""
+        while self.plan.webhooks:
+            await asyncio.sleep(20.0)
+            for webhook in self.emulator.due_webhooks():
+                batch_id = json.loads(webhook.body)["data"]["id"]
+                with Service(self.home, Process(self.machine, "listen")) as service:
+                    taken = any(service.hint(name, batch_id) for name in self.accounts)
+                self.machine.say(
+                    f"an event of {batch_id}: {'look at it' if taken else 'nothing waits for it'}"
+                )
 
     async def _cancel(self, job: Job, at: float) -> None:
         await asyncio.sleep(at)

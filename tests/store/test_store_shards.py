@@ -53,6 +53,24 @@ def test_a_shard_is_offered_again_when_its_lease_ends(store: Store) -> None:
     assert store.owners() == ["w"]
 
 
+def test_what_is_heard_of_a_batch_makes_its_shard_due(store: Store) -> None:
+    store.add_job(a_job(), shards(2, next_at=0.0))
+    for shard in store.claim("w", 0.0, LEASE):
+        running = msgspec.structs.replace(with_batch(shard, f"batch-{shard.number}"), next_at=500.0)
+        store.save(running, "w")
+    assert not store.hint("another account", "batch-1", 10.0)
+    assert not store.hint(ACCOUNT, "batch-7", 10.0)
+    assert store.hint(ACCOUNT, "batch-1", 10.0)
+    assert not store.hint(ACCOUNT, "batch-1", 20.0)
+    (due,) = store.claim("w", 10.0, LEASE)
+    assert due.number == 1
+    # Nobody is disturbed in the middle of a step, and nothing that is over begins anew.
+    assert not store.hint(ACCOUNT, "batch-1", 20.0)
+    store.save(msgspec.structs.replace(due, state=State.DONE), "w")
+    assert not store.hint(ACCOUNT, "batch-1", 20.0)
+    assert store.next_due() == 500.0
+
+
 # ---------------------------------------------------------------- saving
 
 
@@ -207,9 +225,11 @@ def test_a_change_that_fails_changes_nothing(store: Store) -> None:
 def test_one_intent_of_an_account_at_a_time(store: Store) -> None:
     store.add_job(a_job(), [*shards(2), a_shard(2, account="another")])
     first, second, elsewhere = (stepped(shard, State.SUBMITTING) for shard in store.claim("w", 0.0, LEASE))
+    assert store.open_intent(ACCOUNT) is None
     saved = store.save_intent(first, "w", 200.0, alone=True)
     assert saved is not None
     assert store.save_intent(second, "w", 200.0, alone=True) is None
+    assert store.open_intent(ACCOUNT) == saved
     assert store.shards("job")[1].state is State.PLANNED
     assert store.save_intent(elsewhere, "w", 200.0, alone=True) is not None
     # Nobody else's intent is in the way of one's own.

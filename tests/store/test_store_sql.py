@@ -57,6 +57,7 @@ def test_what_counts_as_live_is_the_life_cycles() -> None:
     assert {State.PLANNED, State.UPLOADED} == WAITING
     assert all("state IN ('planned', 'uploaded')" in text for text in (sql.NEXT_WAITING, sql.CANDIDATES))
     assert f"state = '{State.SUBMITTING.value}'" in sql.OTHER_INTENTS
+    assert f"state = '{State.SUBMITTING.value}'" in sql.OPEN_INTENT
     assert f"('{JobState.OPEN.value}', '{JobState.STOPPED.value}', '{JobState.PAUSED.value}')" in sql.TWINS
 
 
@@ -71,6 +72,8 @@ _CLAIM: Params = {"now": 1.0, "limit": 8, "owner": "w", "lease_until": 2.0}
         (sql.NEXT_DUE, {}, "shard_due"),
         (sql.NEXT_DUE_OF_JOB, {"job_id": "job"}, "shard_due_of_job"),
         (sql.OTHER_INTENTS, {"account": "a", "id": "job-0"}, "shard_intents"),
+        (sql.OPEN_INTENT, {"account": "a"}, "shard_intents"),
+        (sql.HINT, {"account": "a", "batch_id": "b", "now": 1.0}, "(sqlite_autoindex_batch_1|batch_pkey)"),
         (sql.OWNERS, {}, "shard_owner"),
         (sql.TAKE_OVER, {"owner": "w", "dead": "d", "lease_until": 2.0}, "shard_owner"),
         (sql.JOBS, {"limit": 10}, "job_newest"),

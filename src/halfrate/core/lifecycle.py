@@ -333,10 +333,15 @@ class Found(msgspec.Struct, frozen=True):
     """Batches that the provider lists for this shard's intent, the one to keep first."""
 
     batch_ids: tuple[str, ...]
+    asked_at: float
+    """When the listing was asked for. A worker that freezes before it has read the answer holds an old one."""
 
 
 class Absent(msgspec.Struct, frozen=True):
     """A listing that worked, and went back far enough, does not show the batch."""
+
+    asked_at: float
+    """As in `Found`."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -371,6 +376,8 @@ class BatchMissing(msgspec.Struct, frozen=True):
     """The provider answered that it does not know the batch."""
 
     trouble: Trouble
+    asked_at: float
+    """As in `Found`."""
 
 
 class CancelSent(msgspec.Struct, frozen=True):
@@ -604,6 +611,8 @@ def _intent_made(shard: Shard, event: IntentMade, policy: Policy, now: float) ->
         polls=0,
         accepted=False,
         status="submitting",
+        # A provider that refuses every create is asked less and less often.
+        tries=shard.tries,
     )
 
 
@@ -629,6 +638,12 @@ def _created(shard: Shard, event: Created, policy: Policy, now: float) -> Shard:
 def _found(shard: Shard, event: Found, policy: Policy, now: float) -> Shard:
     if len(event.batch_ids) == 0 or set(event.batch_ids) & set(shard.refs.past):
         raise IllegalStep(f"shard {shard.id} cannot adopt {event.batch_ids}: empty, or known to be others")
+    surely = absent_after(shard, policy)
+    if event.asked_at < surely:
+        # Something on the way may have sent the call twice, and what the listing shows may be late: what is not
+        # seen before the first is adopted is never looked for again, and paid for.
+        trouble = Trouble("create_unknown", "found; waiting until no second one of the same call can appear")
+        return _look_again(shard, trouble, policy, now, surely)
     return _running(shard, event.batch_ids, "adopted", policy, now, adopted=True)
 
 
@@ -660,10 +675,15 @@ def _sender_gone(shard: Shard, event: SenderGone, policy: Policy, now: float) ->
 
 def _absent(shard: Shard, event: Absent, policy: Policy, now: float) -> Shard:
     surely = absent_after(shard, policy)
-    if now < surely:
+    if event.asked_at < surely:
         trouble = shard.trouble or Trouble("create_unknown", "not listed yet; waiting until it cannot appear")
-        return _again(shard, trouble, policy, now, min(backoff(shard.tries + 1, policy), surely - now))
+        return _look_again(shard, trouble, policy, now, surely)
     return _to(shard, _before_create(policy), now, intent_at=None)
+
+
+def _look_again(shard: Shard, trouble: Trouble, policy: Policy, now: float, surely: float) -> Shard:
+    """Look once more when a listing tells all, at the latest."""
+    return _again(shard, trouble, policy, now, max(0.0, min(backoff(shard.tries + 1, policy), surely - now)))
 
 
 def _wait_and_look(shard: Shard, event: Held | StepFailed, policy: Policy, now: float) -> Shard:
@@ -711,7 +731,7 @@ def _polled(shard: Shard, event: Polled, policy: Policy, now: float) -> Shard:
 
 
 def _batch_missing(shard: Shard, event: BatchMissing, policy: Policy, now: float) -> Shard:
-    age = now - (shard.submitted_at if shard.submitted_at is not None else now)
+    age = event.asked_at - (shard.submitted_at if shard.submitted_at is not None else event.asked_at)
     if age <= policy.missing_grace:
         return _again(shard, event.trouble, policy, now)
     # Sending it again could pay for it twice: the batch may live on under a key that we do not have.

@@ -92,15 +92,18 @@ class Collecting:
         if trusted and not seen and collector.unknown and not collector.nameless:
             return life.Foreign()
         finished = max((view.rows_finished for view in views), default=0)
-        if (
-            any(fetched)
-            and seen < min(finished, self._shard.sending)
-            and self._shard.tries < _SUSPICIOUS_TRIES
-        ):
+        if any(fetched) and seen < min(finished, self._shard.sending) and not self._looked_again():
             # Rows that are there and were not seen would be paid for again: look again before believing it.
             text = f"the results name {seen:,} rows where the provider finished {finished:,}; fetching them again"
             return life.StepFailed(Trouble("results_short", text))
         return None
+
+    def _looked_again(self) -> bool:
+        """Whether results that seemed short have been fetched anew, often enough to believe them."""
+        trouble = self._shard.trouble
+        return (
+            trouble is not None and trouble.code == "results_short" and self._shard.tries >= _SUSPICIOUS_TRIES
+        )
 
     def _refused_lines(self, collector: Collector, view: BatchView, sent: range | list[int]) -> None:
         """Rows of a batch that was refused in validation: those at fault are final, the others go again."""

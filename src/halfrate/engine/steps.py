@@ -39,8 +39,6 @@ from halfrate.store.store import Fenced, Span, Store
 
 _R = TypeVar("_R")
 _LEASE_MARGIN = 120.0
-_UPLOAD = 3600.0
-"""Seconds that a slow line is given for a request file, before another worker begins the upload anew."""
 _PAY_AGAIN = Patience(pay_again=True)
 """A row whose reply was lost is called again: it is wanted now, and what it may have cost is in the ledger."""
 _TELLING = 20
@@ -168,10 +166,13 @@ class Worker:
     async def _upload(self, shard: Shard, job: Job, policy: Policy) -> None:
         intent = await self._intent(shard, job)
         meant = life.apply(shard, life.UploadMeant(), policy, self._clock.now())
-        lease_until = self._clock.now() + lease(policy) + _UPLOAD
+        span = lease(policy)
+        lease_until = self._clock.now() + span
         shard = await self._in_thread(self._store.save, meant, self._owner, lease_until=lease_until)
         try:
-            file_id = await self._adapter(shard).upload(intent)
+            # A large file over a slow line outlasts the lease.
+            async with held(self._store, shard, self._owner, self._clock, span, lambda: None):
+                file_id = await self._adapter(shard).upload(intent)
         except Refused as refusal:
             if refusal.credentials:
                 back = life.CreateRefused(_trouble(refusal), passing=True, retry_after=self._mended)
@@ -197,7 +198,9 @@ class Worker:
         alone = not adapter.capabilities.echoes_tag
         saved = await self._in_thread(self._store.save_intent, meant, self._owner, lease_until, alone=alone)
         if saved is None:
-            await self._in_thread(self._store.release, shard, self._owner, now + policy.backoff_first)
+            await self._in_thread(
+                self._store.release, shard, self._owner, now + await self._turn(shard, policy)
+            )
             return
         self._on_step(saved)
         in_time = functools.partial(self._in_time, now, policy)
@@ -220,6 +223,13 @@ class Worker:
         else:
             await self._step(saved, life.Created(view.batch_id, view.status, view.accepted), policy)
 
+    async def _turn(self, shard: Shard, policy: Policy) -> float:
+        """Seconds until another look at whether the account's open intent is settled: more, the longer it takes."""
+        other = await self._in_thread(self._store.open_intent, shard.account)
+        since = other.intent_at if other is not None else None
+        age = self._clock.now() - since if since is not None else 0.0
+        return min(policy.backoff_most, max(policy.backoff_first, age / 10))
+
     def _in_time(self, meant_at: float, policy: Policy) -> bool:
         return abs(self._clock.now() - meant_at) < policy.send_within
 
@@ -229,21 +239,23 @@ class Worker:
         if not adapter.capabilities.echoes_tag:
             others = await self._in_thread(self._store.known_batches, shard.account, besides=shard.id)
         intent = await self._intent(shard, job, past=(*shard.refs.past, *others))
+        asked_at = self._clock.now()
         try:
-            seen = await adapter.find(intent, self._clock.now())
+            seen = await adapter.find(intent, asked_at)
         except ProviderError as error:
             # A look-up that failed says nothing about the batch: it is not "absent".
             await self._failed(shard, policy, error)
             return
         if seen.found:
-            await self._step(shard, life.Found(seen.found), policy)
+            await self._step(shard, life.Found(seen.found, asked_at), policy)
         elif seen.held is not None:
             await self._step(shard, life.Held(Trouble("held", seen.held)), policy)
         else:
-            await self._step(shard, life.Absent(), policy)
+            await self._step(shard, life.Absent(asked_at), policy)
 
     async def _poll(self, shard: Shard, policy: Policy) -> None:
         batch_id = shard.refs.batch_id or ""
+        asked_at = self._clock.now()
         try:
             view = await self._adapter(shard).poll(batch_id)
         except Refused as refusal:
@@ -252,7 +264,7 @@ class Worker:
                     f"The provider does not know batch {batch_id}. It was not sent again, because it may be "
                     "running under another key or project, and would be paid for twice."
                 )
-                await self._step(shard, life.BatchMissing(Trouble("batch_missing", text)), policy)
+                await self._step(shard, life.BatchMissing(Trouble("batch_missing", text), asked_at), policy)
                 return
             await self._failed(shard, policy, refusal)
         except ProviderError as error:
@@ -381,12 +393,13 @@ class Worker:
             for batch_id in shard.refs.batches:
                 view = await adapter.poll(batch_id)
                 if not view.ended:
-                    trouble = Trouble(
-                        "twin_open", f"batch {batch_id} is still ending; its rows are waited for"
-                    )
-                    await self._step(shard, life.StepFailed(trouble, policy.poll_first), policy)
+                    text = f"batch {batch_id} is still ending; its rows are waited for"
+                    ended_at = shard.ended_at if shard.ended_at is not None else self._clock.now()
+                    wait = life.poll_delay(self._clock.now() - ended_at, policy)
+                    await self._step(shard, life.StepFailed(Trouble("twin_open", text), wait), policy)
                     return
                 views.append(view)
+            for view in views:
                 first = sum(map(len, fetched))
                 fetched.append(await fetch(adapter, view, files, shard, first))
         except ProviderError as error:

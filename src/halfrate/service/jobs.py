@@ -424,6 +424,13 @@ class Service:
             state = JobState.CANCELLED
         return self._save(msgspec.structs.replace(job, state=state, finished_at=self.clock.now()))
 
+    def hint(self, account: str, batch_id: str) -> bool:
+        """Something was heard of a batch (a webhook, say): it is looked at now. Whether one of ours waited for that.
+
+        What was heard is not believed: it may be early, late, doubled or made up. The provider's own answer counts.
+        """
+        return self._store.hint(account, batch_id, self.clock.now())
+
     def quotas(self) -> list[tuple[Quota, str]]:
         """The limits of providers' queues that are known, each with who says so: "set", "told" or "documented"."""
         known = self._store.quotas()

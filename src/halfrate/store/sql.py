@@ -263,10 +263,22 @@ UPDATE shard SET owner = NULL, next_at = :next_at, version = version + 1 WHERE i
 """
 """Gives a shard back."""
 
+HINT: Final = """
+UPDATE shard SET next_at = :now
+WHERE owner IS NULL AND state IN ('running', 'cancelling') AND next_at > :now
+    AND id IN (SELECT shard_id FROM batch WHERE account = :account AND batch_id = :batch_id)
+"""
+"""Makes the shard of a batch due. Its version stays: nothing of its record is changed by it."""
+
 OTHER_INTENTS: Final = """
 SELECT id FROM shard WHERE account = :account AND state = 'submitting' AND id <> :id LIMIT 1
 """
 """Another shard of an account with an open intent."""
+
+OPEN_INTENT: Final = (
+    "SELECT record, version FROM shard WHERE account = :account AND state = 'submitting' LIMIT 1"
+)
+"""A shard of an account with an open intent."""
 
 OWNERS: Final = "SELECT DISTINCT owner FROM shard WHERE owner IS NOT NULL ORDER BY owner"
 """Everyone who holds a shard."""

@@ -204,6 +204,12 @@ class Store:
                     return None
             return _save(transaction, shard, owner, lease_until)
 
+    def open_intent(self, account: str) -> Shard | None:
+        """A shard of the account whose create is on its way, or of which nobody knows whether it arrived."""
+        with self._connector.reading() as transaction:
+            row = transaction.fetch_one(sql.OPEN_INTENT, {"account": account})
+        return _shard(row) if row is not None else None
+
     def save_collected(
         self,
         shard: Shard,
@@ -253,6 +259,12 @@ class Store:
         """Give a claimed shard back unchanged. Harmless if it is somebody else's by now."""
         with self._connector.writing() as transaction:
             transaction.execute(sql.RELEASE, {"id": shard.id, "owner": owner, "next_at": next_at})
+
+    def hint(self, account: str, batch_id: str, now: float) -> bool:
+        """Something was heard of a batch: have it looked at now. Whether one of ours was waiting to be looked at."""
+        params: Params = {"account": account, "batch_id": batch_id, "now": now}
+        with self._connector.writing() as transaction:
+            return transaction.execute(sql.HINT, params) > 0
 
     def owners(self) -> list[str]:
         """Everyone who holds a shard."""

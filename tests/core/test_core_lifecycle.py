@@ -317,6 +317,7 @@ def test_a_batch_needs_its_file() -> None:
 def test_creates_that_are_refused_in_passing_are_tried_ever_more_slowly() -> None:
     shard, now = life.apply(planned(), life.Uploaded("f1"), UPLOADING, 0.0), 0.0
     waits: list[float] = []
+    meant = shard
     for _ in range(10):
         meant = life.apply(shard, life.IntentMade(), UPLOADING, now)
         shard = life.apply(meant, life.CreateRefused(TROUBLE, passing=True), UPLOADING, now)

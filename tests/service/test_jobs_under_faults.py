@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from halfrate.base.errors import StorageError
 from halfrate.core.job import JobState
 from halfrate.service.jobs import Service
 
@@ -192,3 +193,16 @@ def test_one_intent_at_a_time_where_batches_carry_no_name(
     desk = office("anthropic", "create-lost:times=3", "batch-stuck:seconds=0.5,times=2")
     desk.assert_sound(desk.run(desk.ask(60)))
     assert desk.meter()["creates_received"] == 6
+
+
+@BOTH
+def test_rows_that_cannot_be_read_any_more_are_this_machine_s_trouble(office: Offices, provider: str) -> None:
+    desk = office(provider)
+    job = desk.submit(desk.ask(20))
+    requests = desk.home.files(job.id).requests(0)
+    aside = requests.rename(requests.with_suffix(".aside"))
+    with pytest.raises(StorageError, match=r"cannot be read.*not sent"):
+        desk.work(job)
+    assert desk.meter()["batches_created"] == 0
+    aside.rename(requests)
+    desk.assert_sound(desk.work(job))

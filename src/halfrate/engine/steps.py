@@ -218,6 +218,11 @@ class Worker:
                 wait = await self._queue_full(saved, policy, refusal.queue_limit, refusal.retry_after)
             event = life.CreateRefused(_trouble(refusal), refusal.passing, wait, file_gone=gone)
             await self._step(saved, event, policy)
+        except StorageError as error:
+            # The rows cannot be read here: no whole request has left, and nothing of it takes effect.
+            unread = Trouble("storage", str(error))
+            await self._step(saved, life.CreateRefused(unread, passing=True), policy)
+            self._on_halt(error)
         except OutcomeUnknown as error:
             await self._step(saved, life.CreateUnknown(_trouble(error)), policy)
         else:

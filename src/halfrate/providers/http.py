@@ -17,6 +17,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -48,7 +49,10 @@ _BROKEN: Final = (OSError, http.client.HTTPException)
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """A body made of bytes, a file's contents, and bytes; sent with its length, held nowhere in memory."""
+    """A body made of bytes, a file's contents, and bytes; sent with its length, held nowhere in memory.
+
+    A file that cannot be read is StorageError: the provider has no part in it.
+    """
 
     head: bytes
     path: Path
@@ -57,18 +61,37 @@ class Upload(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        return len(self.head) + self.path.stat().st_size + len(self.tail)
+        try:
+            return len(self.head) + self.path.stat().st_size + len(self.tail)
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         yield self.head
         buffer = memoryview(bytearray(_SENT_AT_ONCE))
-        with self.path.open("rb", buffering=0) as file:
+        try:
+            file = self.path.open("rb", buffering=0)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        with file:
             trail = Trail(file.fileno())
-            while got := file.readinto(buffer):
+            while got := self._read(file, buffer):
                 yield buffer[:got]
                 trail.add(got)
             trail.drop()
         yield self.tail
+
+    def _read(self, file: FileIO, buffer: memoryview) -> int:
+        try:
+            return file.readinto(buffer) or 0
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"{self.path}, which holds the rows to be sent, cannot be read ({error.strerror}). They were not sent. "
+            "What is with the provider already goes on there; the job can go on from here once the file is back."
+        )
 
 
 class Http:

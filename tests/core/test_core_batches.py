@@ -154,6 +154,20 @@ def test_a_pause_of_a_running_batch_holds_what_it_leaves() -> None:
     assert life.apply(shard, life.PauseEnded(), DIRECT, 50.0).state is State.PLANNED
 
 
+def test_a_pause_that_is_over_before_a_run_is_collected_costs_its_rows_no_attempt() -> None:
+    shard = life.apply(planned(last_attempt=1), life.SendNow("standard"), DIRECT, 1.0)
+    shard = life.apply(shard, life.PauseAsked(), DIRECT, 2.0)
+    assert life.decide(shard, DIRECT) == life.Answer(stop=True)
+    shard = life.apply(shard, life.Answered(left=300), DIRECT, 3.0)
+    shard = life.apply(shard, life.PauseEnded(), DIRECT, 4.0)
+    assert (shard.state, shard.left_early, shard.paused) == (State.COLLECTING, True, False)
+    shard = life.apply(shard, life.Collected(Counts(succeeded=700), 300), DIRECT, 5.0)
+    shard = life.apply(shard, life.Cleaned(), DIRECT, 6.0)
+    assert (shard.state, shard.rows_left, shard.attempt, shard.last_attempt) == (State.PLANNED, 300, 2, 2)
+    whole = life.apply(planned(), life.SendNow("standard"), DIRECT, 1.0)
+    assert not life.apply(whole, life.Answered(left=0), DIRECT, 3.0).left_early
+
+
 def test_a_batch_that_ends_well_ends_its_pause() -> None:
     shard = life.apply(running(planned(), DIRECT), life.PauseAsked(), DIRECT, 11.0)
     shard = life.apply(shard, life.Polled(status="s", ended=True), DIRECT, 20.0)

@@ -17,6 +17,7 @@ from halfrate.service.deadlines import deadline_at
 from halfrate.service.drafts import STDIN, Ask, Draft
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
+from halfrate.service.report import Prospect
 
 
 @click.command(short_help="Run a prompt over every row of a file, at batch price.")
@@ -112,7 +113,8 @@ def run(
         draft = service.draft(ask)
         job = None if new else _unfinished(service, draft, may_ask=may_ask, quiet=as_json)
         if job is None:
-            _agree(draft, limit, may_ask=may_ask, quiet=as_json)
+            prospect = None if as_json else service.prospect(draft)
+            _agree(draft, prospect, limit, may_ask=may_ask, quiet=as_json)
             job = service.submit(draft)
         else:
             draft.discard()
@@ -147,11 +149,11 @@ def _unfinished(service: Service, draft: Draft, *, may_ask: bool, quiet: bool) -
     return job
 
 
-def _agree(draft: Draft, limit: int | None, *, may_ask: bool, quiet: bool) -> None:
+def _agree(draft: Draft, prospect: Prospect | None, limit: int | None, *, may_ask: bool, quiet: bool) -> None:
     """Show what it will cost, and stop here unless that is agreed to."""
     job = draft.job
     if not quiet:
-        for line in plan_lines(job, len(draft.shards)):
+        for line in plan_lines(job, len(draft.shards), prospect):
             click.echo(line, err=True)
     if limit is not None:
         # For a deadline's sake every row may come to be run in real time.

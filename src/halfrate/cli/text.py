@@ -11,7 +11,7 @@ from halfrate.base.money import show_usd, usd
 from halfrate.core.finish import Finish
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import Shard, State
-from halfrate.service.report import Report
+from halfrate.service.report import Prospect, Report
 
 
 def echo_json(value: object) -> None:
@@ -19,8 +19,8 @@ def echo_json(value: object) -> None:
     click.echo(msgspec.json.encode(value).decode())
 
 
-def plan_lines(job: Job, batches: int) -> list[str]:
-    """What is about to be sent, and what it should cost."""
+def plan_lines(job: Job, batches: int, prospect: Prospect | None = None) -> list[str]:
+    """What is about to be sent, what it should cost, and whether it should be there in time."""
     plan = job.forecast
     model = f"{job.spec.provider}/{job.spec.model or '*'}"
     tokens = f"about {plan.input_tokens:,} tokens in and {plan.output_tokens:,} out"
@@ -31,8 +31,14 @@ def plan_lines(job: Job, batches: int) -> list[str]:
     ]
     if plan.cost is None:
         lines.append("The price of this model is not in the price book: what it will cost is unknown.")
-    if job.deadline is not None:
-        lines.append(f"wanted by {clock(job.deadline)}")
+    if prospect is not None:
+        if prospect.at_once:
+            many = "All" if prospect.at_once == job.rows else f"{prospect.at_once:,}"
+            price = "at the price of a batch" if prospect.tier == "flex" else "at the price of real time"
+            lines.append(
+                f"{many} rows go out in real time at once, {price}: too late for a batch, or too few."
+            )
+        lines.extend(expected_lines(prospect.finish, job.deadline))
     return lines
 
 

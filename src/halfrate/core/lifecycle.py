@@ -181,6 +181,12 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.rows_left, self.cap or self.rows_left, self.portion or self.rows_left)
 
     @property
+    def left_early(self) -> bool:
+        """Whether the attempt ran in real time and was ended before all of its rows were answered: by a cancel or
+        a pause, which may be over by the time that its results are collected."""
+        return self.tier != "batch" and self.rows_finished < self.sending
+
+    @property
     def demand(self) -> int:
         """What the provider will count for the current attempt, roughly."""
         return -(-self.tokens * self.sending // self.rows) if self.rows else 0
@@ -411,7 +417,8 @@ class RescueAsked(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """A run in real time is over; every reply is durable. `left`: rows that are still to be called."""
+    """A run in real time is over; every reply is durable. `left`: rows without an answer, those that may have been
+    run unseen among them."""
 
     left: int
     trouble: Trouble | None = None
@@ -785,7 +792,7 @@ def _collected(shard: Shard, event: Collected, policy: Policy, now: float) -> Sh
     # batch fails for takes batches that are nobody's fault.
     halving = stuck and setbacks > 1 and shard.sending > 1 and shard.halvings < policy.halvings
     # An attempt that we ended ourselves, for the deadline or because of a pause, is no fault of its rows either.
-    ours = bool(shard.rescue) or (shard.paused and shard.tier != "batch")
+    ours = bool(shard.rescue) or shard.left_early
     last = shard.last_attempt + (1 if halving or ours or (unsent and not stuck) else 0)
     again = unsent + event.unsettled if shard.attempt < last else 0
     return _to(

@@ -374,7 +374,8 @@ class Worker:
         wait = (halted.retry_after or 0.0) if isinstance(halted, Refused) else 0.0
         if isinstance(halted, Refused) and halted.credentials:
             wait = self._mended
-        await self._step(shard, life.Answered(tally.unsent, trouble, wait, tally.doubts), policy)
+        left = tally.unsent + tally.in_doubt
+        await self._step(shard, life.Answered(left, trouble, wait, tally.doubts), policy)
         if isinstance(halted, Refused) and halted.credentials:
             self._on_halt(halted)
 
@@ -520,14 +521,13 @@ def _tier(name: str) -> Tier:
 
 def _realtime_view(shard: Shard) -> BatchView:
     """An attempt in real time, as the end of a batch: rows without a line were not called, or are in doubt."""
-    ended_early = shard.cancel_requested or shard.paused
     return BatchView(
         batch_id="",
         status=shard.tier,
         ended=True,
         rows_finished=0,
-        absent=Kind.CANCELLED if ended_early else Kind.FAILED,
-        absent_because="" if ended_early else MAY_BE_PAID,
+        absent=Kind.CANCELLED if shard.left_early else Kind.FAILED,
+        absent_because="" if shard.left_early else MAY_BE_PAID,
     )
 
 

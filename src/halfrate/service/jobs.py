@@ -17,6 +17,7 @@ from halfrate.blobs.files import JobFiles
 from halfrate.core import finish
 from halfrate.core import lifecycle as life
 from halfrate.core.admission import Quota, QuotaKind
+from halfrate.core.deadlines import Send, plan
 from halfrate.core.finish import Finish
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import LIVE, MOVING, Policy, Shard, State
@@ -34,7 +35,7 @@ from halfrate.rows.results import ResultRecord, iter_results
 from halfrate.service.answers import schema_check
 from halfrate.service.drafts import Ask, Draft, Drafter, unwritable
 from halfrate.service.home import Home
-from halfrate.service.report import Report
+from halfrate.service.report import Prospect, Report
 from halfrate.store.store import LedgerLine, Store
 
 if TYPE_CHECKING:
@@ -88,6 +89,18 @@ class Service:
             if theirs.exists() and filecmp.cmp(mine, theirs, shallow=False):
                 return other
         return None
+
+    def prospect(self, draft: Draft) -> Prospect | None:
+        """How the job would begin, and how its deadline would stand. None without a deadline."""
+        job, now = draft.job, self.clock.now()
+        if job.deadline is None:
+            return None
+        believed = beliefs(self._store, self, job, now)
+        view = job_view(job, draft.shards, now)
+        steps = plan(view, believed).steps
+        sent = {shard.id: step.tier for shard in draft.shards if isinstance(step := steps[shard.id], Send)}
+        rows = sum(shard.rows for shard in draft.shards if shard.id in sent)
+        return Prospect(finish.forecast(view, believed), rows, next(iter(sent.values()), None))
 
     def submit(self, draft: Draft) -> Job:
         """Record the job. From here on it is carried through, by this process or by another."""

@@ -3,7 +3,18 @@
 import msgspec
 
 from halfrate.base.types import Usage
+from halfrate.core.finish import Finish
 from halfrate.core.job import Job
+
+
+class Prospect(msgspec.Struct, frozen=True):
+    """How a job with a deadline would begin."""
+
+    finish: Finish
+    at_once: int
+    """Rows that would go out in real time at once, because the deadline is too near for a batch, or they are few."""
+    tier: str | None
+    """In which tier."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

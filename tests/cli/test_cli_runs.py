@@ -185,6 +185,16 @@ def test_raw_takes_its_ids_from_a_column(shell: Shell) -> None:
     assert [row["custom_id"] for row in shell.rows(report["output"])] == ["a", "b", "c", "d"]
 
 
+def test_a_job_that_was_asked_for_raw_is_raw_whoever_ends_it(shell: Shell) -> None:
+    job = shell.run(input_file(shell, "csv"), "--raw", "--id", "id", "--detach", "--json").object["job"]
+    ended = shell("attach", job, "--json").object["output"]
+    assert ended.endswith("answers.raw.jsonl")
+    assert [row["custom_id"] for row in shell.rows(ended)] == ["a", "b", "c", "d"]
+    # Asked for elsewhere, it is written as it is asked for there.
+    shell("results", job, "-o", "table.jsonl")
+    assert [row["status"] for row in shell.rows("table.jsonl")] == ["succeeded"] * 4
+
+
 def test_standard_input(shell: Shell) -> None:
     words = ("run", "-", "--model", MODELS["openai"], "--prompt", "{q}", "--json")
     process = shell.start(*words, stdin=-1)

@@ -191,10 +191,11 @@ def check_form(output: Path | None, *, raw: bool) -> None:
 
 
 def _deliver(service: Service, job: Job, output: Path | None, *, raw: bool) -> Path:
-    if raw:
-        target = output or service.output_path(job).with_suffix(".raw.jsonl")
-        return service.deliver_raw(job.id, target)
-    return service.deliver(job.id, output, output_format(output) if output is not None else None)
+    if raw and not (job.raw and output is None):
+        return service.deliver_raw(job.id, output or service.output_path(job).with_suffix(".raw.jsonl"))
+    if output is None:
+        return service.deliver_own(job.id)
+    return service.deliver(job.id, output, output_format(output))
 
 
 def _exit_code(report: Report) -> int:

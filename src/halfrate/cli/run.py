@@ -105,6 +105,7 @@ def run(
         priority=priority,
         keep_going=keep_going,
         output=output,
+        raw=raw,
         max_attempts=attempts,
     )
     # A process that was started without standard input has none.

@@ -55,6 +55,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 5
     output: str | None = None
     output_format: OutputFormat = "jsonl"
+    raw: bool = False
+    """Whether the output is the provider's own result objects."""
     finished_at: float | None = None
     note: str | None = None
     extra: dict[str, Any] = {}

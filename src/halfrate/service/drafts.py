@@ -71,6 +71,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     rescue: bool = True
     keep_going: bool = False
     output: Path | None = None
+    raw: bool = False
     max_attempts: int = 5
 
 
@@ -153,6 +154,7 @@ class Drafter:
             max_attempts=ask.max_attempts,
             # Whoever attaches may stand in another folder.
             output=str(ask.output.absolute()) if ask.output is not None else None,
+            raw=ask.raw,
             output_format=form,
         )
         shards = tuple(

@@ -220,7 +220,7 @@ class Service:
         self._jobs.pop(job_id, None)
         job = self.conclude(job_id)
         try:
-            path = None if job.state is JobState.PAUSED else self.deliver(job_id, None)
+            path = None if job.state is JobState.PAUSED else self.deliver_own(job_id)
         except HalfrateError as error:
             # The answers are kept; `halfrate results` writes them elsewhere.
             on_halt(error)
@@ -396,6 +396,11 @@ class Service:
             unknown_record=self._unknown_record(job),
         )
         return path
+
+    def deliver_own(self, job_id: str) -> Path:
+        """Write the job's own output: where, and in the form, that it was asked for in."""
+        job = self.job(job_id)
+        return self.deliver_raw(job_id, self.output_path(job)) if job.raw else self.deliver(job_id, None)
 
     def results(self, job_id: str) -> Iterator[ResultRecord]:
         """What is known of every row, in order."""
@@ -606,8 +611,9 @@ def _output_place(job: Job) -> Path:
     if job.output is not None:
         return Path(job.output).absolute()
     stem = "" if job.input_name in {"standard input", "rows"} else f"{Path(job.input_name).stem}."
-    plain = Path(f"{stem}answers.{job.output_format}").absolute()
-    return plain.with_name(f"{stem}answers-{job.id}.{job.output_format}") if plain.exists() else plain
+    ending = "raw.jsonl" if job.raw else job.output_format
+    plain = Path(f"{stem}answers.{ending}").absolute()
+    return plain.with_name(f"{stem}answers-{job.id}.{ending}") if plain.exists() else plain
 
 
 def _to_submit(shards: Iterable[Shard]) -> bool:

@@ -1,6 +1,11 @@
 """Whole jobs against the emulator while it misbehaves. The meter is the witness, never our own books."""
 
+import asyncio
+import json
+import os
+import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +17,16 @@ from halfrate.service.jobs import Service
 from .office import QUICK, Office
 
 Offices = Callable[..., Office]
+
+
+def call(path: str, method: str = "GET") -> Any:
+    """Ask the emulator, as its user would with curl."""
+    headers = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+    request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + path, headers=headers, method=method)  # noqa: S310
+    with urllib.request.urlopen(request) as reply:  # noqa: S310
+        return json.load(reply)
+
+
 BOTH = pytest.mark.parametrize("provider", ["openai", "anthropic"])
 
 # What may happen, and all the same every row is answered and none is paid for twice.
@@ -156,8 +171,6 @@ def test_cancel_keeps_what_is_finished(office: Offices, provider: str) -> None:
     desk = office(provider, "batch-stuck:seconds=600")
     job = desk.submit(desk.ask(50))
     with Service(desk.home) as service:
-        import asyncio
-
         asyncio.run(service.run(job.id, until_submitted=True))
         assert service.cancel(job.id) == 1
     desk.emulator.clear_faults()
@@ -193,6 +206,27 @@ def test_one_intent_at_a_time_where_batches_carry_no_name(
     desk = office("anthropic", "create-lost:times=3", "batch-stuck:seconds=0.5,times=2")
     desk.assert_sound(desk.run(desk.ask(60)))
     assert desk.meter()["creates_received"] == 6
+
+
+def test_results_that_were_deleted_at_the_provider_are_not_waited_for_and_not_bought_again(
+    office: Offices,
+) -> None:
+    timing = msgspec.structs.replace(QUICK, missing_grace=0.3)
+    desk = office("openai", "row-error:match=7 plus,status=400,sticky=true", timing=timing)
+    job = desk.submit(desk.ask(20))
+    with Service(desk.home) as service:
+        asyncio.run(service.run(job.id, until_submitted=True))
+    call(f"/files/{call('/batches')['data'][0]['output_file_id']}", "DELETE")
+    report = desk.work(job)
+    assert (report.succeeded, report.failed, report.waiting) == (0, 20, 0)
+    rows = desk.output(job)
+    gone = [row for row in rows if "keeps this row's result no longer" in row["error"]]
+    # Of the others, which stand in the error file, all is known.
+    assert [row["n"] for row in rows if row not in gone] == [7, 17]
+    assert {row["cost_usd"] for row in gone} == {None}
+    assert report.doubts == 18
+    meter = desk.meter()
+    assert (meter["rows_billed"], meter["batches_created"], meter["files_stored"]) == (18, 1, 0)
 
 
 @BOTH

@@ -29,6 +29,15 @@ MAY_BE_PAID: Final = (
 )
 """Why a row whose result is there and makes no sense is left failed: to send it again could pay for it twice."""
 
+RESULTS_GONE: Final = (
+    "the provider keeps this row's result no longer, and it may be paid for: only `halfrate retry` "
+    "sends it again"
+)
+"""Why a row is left failed whose result was deleted at the provider, or was kept there no longer."""
+
+COST_UNKNOWN: Final = frozenset({MAY_BE_PAID, RESULTS_GONE})
+"""Errors of rows of which nobody can say here what they cost."""
+
 FINAL: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
 
 Tokens: TypeAlias = tuple[int, int, int, int, int, int]

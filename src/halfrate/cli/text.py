@@ -89,7 +89,7 @@ def summary_lines(report: Report, path: str | None, wall: float | None = None) -
         )
     if report.doubts:
         lines.append(
-            f"{report.doubts:,} calls in real time ended without a reply, and may have been billed beside that."
+            f"{report.doubts:,} calls ended without a reply that could be read, and may have been billed beside that."
         )
     odd = [
         f"{count:,} {name}"

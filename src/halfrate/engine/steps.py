@@ -7,6 +7,7 @@ the provider, or is preceded by a commit that tells the next worker to look befo
 import asyncio
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -23,7 +24,7 @@ from halfrate.base.errors import (
     UsageError,
 )
 from halfrate.base.ids import row_prefix
-from halfrate.base.results import MAY_BE_PAID, Kind
+from halfrate.base.results import MAY_BE_PAID, RESULTS_GONE, Kind
 from halfrate.blobs.files import JobFiles
 from halfrate.core import lifecycle as life
 from halfrate.core.breaker import tripped
@@ -112,16 +113,17 @@ class Worker:
             return
         except (StorageError, OSError) as error:
             # The loop stops now; whoever attaches once it is mended does not have to wait.
-            await self._in_thread(
-                self._store.release, shard, self._owner, self._clock.now() + policy.backoff_first
-            )
-            self._on_halt(error if isinstance(error, HalfrateError) else _disk(error))
+            due = self._clock.now() + policy.backoff_first
+            if await self._in_thread(self._store.release, shard, self._owner, due):
+                self._on_halt(error if isinstance(error, HalfrateError) else _disk(error))
+            # Else this process was held up: the shard is another's, who may be done with it, and with its files.
         except UsageError as error:
             # An account that is not set up here, a file of the job that is not there.
+            due = self._clock.now() + (policy.backoff_first if self._patience is None else self._patience)
+            if not await self._in_thread(self._store.release, shard, self._owner, due):
+                return
             if self._patience is None:
                 raise
-            due = self._clock.now() + self._patience
-            await self._in_thread(self._store.release, shard, self._owner, due)
             self._on_halt(error)
 
     async def _carry_out(self, command: life.Command, shard: Shard, job: Job, policy: Policy) -> None:
@@ -187,7 +189,14 @@ class Worker:
         except ProviderError as error:
             await self._step(shard, life.StepFailed(_trouble(error)), policy)
         else:
-            await self._step(shard, life.Uploaded(file_id), policy)
+            try:
+                await self._step(shard, life.Uploaded(file_id), policy)
+            except Fenced:
+                # Another worker has uploaded these rows meanwhile, and may be done with them: nobody else would ever
+                # delete this file.
+                with suppress(ProviderError):
+                    await self._adapter(shard).clean_up((file_id,))
+                raise
 
     async def _create(self, shard: Shard, job: Job, policy: Policy) -> None:
         adapter = self._adapter(shard)
@@ -405,9 +414,10 @@ class Worker:
                     await self._step(shard, life.StepFailed(Trouble("twin_open", text), wait), policy)
                     return
                 views.append(view)
-            for view in views:
+            for index, view in enumerate(views):
                 first = sum(map(len, fetched))
-                fetched.append(await fetch(adapter, view, files, shard, first))
+                views[index], paths = await self._fetch(adapter, view, files, shard, first, policy)
+                fetched.append(paths)
         except ProviderError as error:
             await self._failed(shard, policy, error)
             return
@@ -421,6 +431,8 @@ class Worker:
         collection, event = done
         now = self._clock.now()
         after = life.apply(shard, event, policy, now)
+        # What rows cost whose results cannot be read any more is not known, and not nothing.
+        unread = sum(rows for why, rows in collection.errors if why == RESULTS_GONE)
         saved = await self._in_thread(
             self._store.save_collected,
             after,
@@ -428,7 +440,7 @@ class Worker:
             shard.attempt,
             collection,
             now,
-            doubts=shard.doubts,
+            doubts=shard.doubts + unread,
             tier=shard.tier,
         )
         self._on_step(saved)
@@ -438,6 +450,26 @@ class Worker:
         why = None if job.keep_going else tripped(collection, shard.sending)
         if why is not None:
             await self._hold_back(job, why)
+
+    async def _fetch(
+        self, adapter: Adapter, view: BatchView, files: JobFiles, shard: Shard, first: int, policy: Policy
+    ) -> tuple[BatchView, list[Path]]:
+        """Download a batch's result files; those that were deleted at the provider are done without, at last."""
+        try:
+            return view, await fetch(adapter, view, files, shard, first)
+        except Refused as refusal:
+            ended_at = shard.ended_at if shard.ended_at is not None else self._clock.now()
+            if refusal.status != 404 or self._clock.now() - ended_at <= policy.missing_grace:
+                raise
+        paths: list[Path] = []
+        for name in view.files:
+            one = msgspec.structs.replace(view, files=(name,))
+            try:
+                paths += await fetch(adapter, one, files, shard, first + len(paths))
+            except Refused as refusal:
+                if refusal.status != 404:
+                    raise
+        return msgspec.structs.replace(view, absent=Kind.FAILED, absent_because=RESULTS_GONE), paths
 
     async def _hold_back(self, job: Job, why: str) -> None:
         """Send nothing more of a job. What is with the provider already is waited for: it may be paid."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from halfrate.base.errors import IllegalStep, OutcomeUnknown, Refused, UsageError
-from halfrate.base.results import LineReader
+from halfrate.base.results import RESULTS_GONE, Kind, LineReader
 from halfrate.base.types import Capabilities, Endpoint, Envelope, Framing, Limits, RequestSpec
 from halfrate.providers.anthropic_calls import KEEP, errored, tier_of, understand
 from halfrate.providers.anthropic_results import id_of, line_reader
@@ -225,9 +225,7 @@ def _view(batch: _Batch) -> BatchView:
         rows_finished=counts.ended,
         files=(batch.id,) if ended and there and not gone else (),
         leftovers=(batch.id,) if ended else (),
-        failure=("results_gone", "Anthropic keeps results for 29 days and has let these go")
-        if ended and gone
-        else None,
-        # They were paid for once; whether to pay again is for the user to say (`halfrate retry`).
-        hopeless=ended and gone,
+        # Kept for 29 days. They were paid for once; whether to pay again is for the user to say.
+        absent=Kind.FAILED if gone else Kind.MISSING,
+        absent_because=RESULTS_GONE if gone else "",
     )

@@ -12,6 +12,7 @@ import msgspec
 from halfrate.base.money import usd
 from halfrate.base.pages import let_go
 from halfrate.base.results import (
+    COST_UNKNOWN,
     FINAL,
     MAY_BE_PAID,
     Billed,
@@ -309,7 +310,7 @@ class Collector:
         if self.nameless and absent in _UNTOLD:
             # Lines that name no row may be theirs, and paid for: to send these rows again could pay twice.
             absent, why = Kind.FAILED, MAY_BE_PAID
-        record = self._form.failed(_OUTCOMES[absent], why, cost=None if why == MAY_BE_PAID else 0)
+        record = self._form.failed(_OUTCOMES[absent], why, cost=None if why in COST_UNKNOWN else 0)
         for slot in missing:
             self._writer.add(slot, absent, record)
         if missing:
@@ -414,7 +415,7 @@ class Collector:
         if result.kind != Kind.SUCCEEDED:
             outcome = _OUTCOMES[Kind(result.kind)]
             error = result.error or outcome.value
-            cost = None if error == MAY_BE_PAID else 0
+            cost = None if error in COST_UNKNOWN else 0
             self._writer.add(
                 slot, result.kind, self._form.failed(outcome, error, cost=cost, model=result.model)
             )

@@ -20,6 +20,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     poll_most: float = 60.0
     backoff_first: float = 1.0
     quota_wait: float = 60.0
+    missing_grace: float = 600.0
 
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +77,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             poll_most=timing.poll_most,
             backoff_first=timing.backoff_first,
             quota_wait=timing.quota_wait,
+            missing_grace=timing.missing_grace,
             max_attempts=max_attempts,
         )
 

@@ -255,10 +255,11 @@ class Store:
         with self._connector.writing() as transaction:
             return transaction.execute(sql.EXTEND, params) == 1
 
-    def release(self, shard: Shard, owner: str, next_at: float) -> None:
-        """Give a claimed shard back unchanged. Harmless if it is somebody else's by now."""
+    def release(self, shard: Shard, owner: str, next_at: float) -> bool:
+        """Give a claimed shard back unchanged; whether it was still the owner's. Harmless if it is not."""
         with self._connector.writing() as transaction:
-            transaction.execute(sql.RELEASE, {"id": shard.id, "owner": owner, "next_at": next_at})
+            params: Params = {"id": shard.id, "owner": owner, "next_at": next_at}
+            return transaction.execute(sql.RELEASE, params) == 1
 
     def hint(self, account: str, batch_id: str, now: float) -> bool:
         """Something was heard of a batch: have it looked at now. Whether one of ours was waiting to be looked at."""

@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -35,19 +36,24 @@ def _many(seeds: range, processes: int, *, endless: bool) -> int:
     faults: Counter[str] = Counter()
     rows = done = 0
     virtual = 0.0
-    with multiprocessing.Pool(processes, maxtasksperchild=100) as pool:
-        for outcome in pool.imap_unordered(run, seeds, chunksize=4):
-            done += 1
-            rows += outcome.rows
-            virtual += outcome.virtual_seconds
-            crashes += outcome.crashes
-            points += outcome.points
-            faults.update(fault.partition(":")[0] for fault in outcome.faults)
-            if outcome.broken is not None:
-                broken.append(outcome)
-                print(f"seed {outcome.seed}: {outcome.broken}", flush=True)
-                if len(broken) >= 10 and not endless:
-                    break
+    with multiprocessing.Pool(processes, _leave_interrupts, maxtasksperchild=100) as pool:
+        try:
+            for outcome in pool.imap_unordered(run, seeds, chunksize=4):
+                done += 1
+                rows += outcome.rows
+                virtual += outcome.virtual_seconds
+                crashes += outcome.crashes
+                points += outcome.points
+                faults.update(fault.partition(":")[0] for fault in outcome.faults)
+                if outcome.broken is not None:
+                    broken.append(outcome)
+                    print(f"seed {outcome.seed}: {outcome.broken}", flush=True)
+                    if len(broken) >= 10 and not endless:
+                        break
+                if done % 500 == 0:
+                    print(f"{done:,} runs, {len(broken)} broken", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print("left early")
     minutes = (time.monotonic() - started) / 60
     print(
         f"{done:,} runs, {rows:,} rows, {virtual / 86_400:,.0f} virtual days, {crashes.total():,} kills at "
@@ -57,6 +63,11 @@ def _many(seeds: range, processes: int, *, endless: bool) -> int:
     if broken:
         print(f"{len(broken)} runs broke a promise. Replay one with: make replay SEED={broken[0].seed}")
     return int(bool(broken))
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is the parent's affair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

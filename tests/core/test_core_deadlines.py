@@ -164,9 +164,6 @@ def test_a_rate_is_believed_by_what_was_seen_before_what_is_allowed_before_a_gue
         < realtime_rate(seen[:1], 500.0).doubt
         < realtime_rate([], 500.0).doubt
     )
-    assert realtime_rate([]).guess
-    assert not realtime_rate([], 500.0).guess
-    assert not realtime_rate(seen).guess
     assert realtime_rate([]).counted_with < 3.0
     standard = realtime_rate(seen)
     assert flex_rate([], standard).counted_with < standard.counted_with / 2
@@ -180,10 +177,10 @@ def test_throttling_that_was_seen_is_allowed_for() -> None:
 
 
 def test_limits_bound_rows_by_their_tightest() -> None:
-    limits = RateLimits(requests=600.0, output_tokens=60_000.0)
+    limits = RateLimits(rpm=600.0, otpm=60_000.0)
     assert allowed(limits, 1000.0, 50.0) == 10.0
     assert allowed(limits, 1000.0, 500.0) == 2.0
-    assert allowed(RateLimits(tokens=60_000.0), 900.0, 100.0) == 1.0
+    assert allowed(RateLimits(tpm=60_000.0), 900.0, 100.0) == 1.0
     assert allowed(RateLimits(), 1.0, 1.0) is None
 
 
@@ -445,13 +442,6 @@ def test_beyond_real_time_the_batches_are_leant_on_while_they_are_likely() -> No
 def test_a_faster_rate_is_never_later(rows: int, rate: float, more: float, hours: float) -> None:
     view = job(running(rows=rows), hours=hours)
     assert plan(view, beliefs(rate=rate + more)).late_by <= plan(view, beliefs(rate=rate)).late_by
-
-
-def test_a_guessed_rate_asks_for_the_limits() -> None:
-    known = beliefs()
-    guess = msgspec.structs.replace(known, tiers=(Tier("standard", 2.0, realtime_rate([])),))
-    assert plan(job(running()), guess).ask_limits
-    assert not plan(job(running()), known).ask_limits
 
 
 def test_a_shard_that_is_sure_to_end_in_time_takes_nothing_from_others() -> None:

@@ -358,6 +358,11 @@ def test_twins_are_cancelled_first_and_harvested_with_it() -> None:
     for asked_at, now in ((1000, 1000), (surely - 1, surely + 900)):
         early = life.apply(submitting(), life.Found(("b1",), asked_at), UPLOADING, now)
         assert (early.state, early.refs.batches) == (State.SUBMITTING, ())
+    # What is listed is not on its way any more: a second one would be listed soon.
+    seen = life.apply(submitting(), life.Found(("b1",), 1010), UPLOADING, 1010)
+    again = life.apply(seen, life.Found(("b1",), 1129), UPLOADING, 1129)
+    assert again.state is State.SUBMITTING
+    assert life.apply(again, life.Found(("b1",), 1130), UPLOADING, 1130).state is State.RUNNING
     shard = life.apply(submitting(), life.Found(("b1", "b2", "b3"), surely), UPLOADING, surely)
     assert shard.refs.batches == ("b1", "b2", "b3")
     for twin in ("b2", "b3"):

@@ -233,7 +233,7 @@ def test_bounds_hold_whatever_happens(events: list[Event], first: int, most: int
         windows = () if limit is None else requests(limit, int(draw * limit))
         if what == "send":
             if pacer.delay(now, ROW) == 0:
-                assert now >= quiet_until
+                assert now >= quiet_until - 1e-6  # nearer than that is now
                 out.append(pacer.sent(now, ROW))
         elif what == "wait":
             now += number

@@ -191,6 +191,11 @@ class Replay:
     def _touch(self, run: Run) -> None:
         run.dirty = True
 
+    def _told(self, run: Run) -> None:
+        """The first replies in real time said what is allowed."""
+        self.limit = self.world.hidden_limit
+        self._touch(run)
+
     def _opening(self, run: Run) -> None:
         """From now on the provider takes one more."""
         if any(shard.stage is Stage.WAITING for shard in run.shards):
@@ -249,6 +254,8 @@ class Replay:
     def _send(self, run: Run, shard: Shard) -> None:
         shard.stage = Stage.REALTIME
         run.queue += shard.rows * (1.0 + self.world.failing)
+        if self.limit is None and self.world.hidden_limit is not None:
+            self._at(self.now + 5.0, lambda: self._told(run))
 
     def _finish(self, run: Run, shard: Shard, moment: float) -> None:
         shard.done = True
@@ -267,9 +274,6 @@ class Replay:
         planned = run.planned = self.planner(view, self.beliefs(), self.margins)
         run.plans += 1
         run.answered = 0.0
-        if planned.ask_limits and self.limit is None and self.world.hidden_limit is not None:
-            self.limit = self.world.hidden_limit
-            self._at(self.now + 5.0, lambda: self._touch(run))
         run.review = NEVER if planned.review_at is None else max(planned.review_at - EPOCH, self.now + 1.0)
         if len(self.runs) > 1:
             # Others count with what this one will need, which grows as its batches grow old.

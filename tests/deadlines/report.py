@@ -137,9 +137,9 @@ def sum_up(results: Iterable[Result]) -> Sum:
 
 
 def broken(found: Sum) -> list[str]:
-    """What of the two bars is not cleared."""
+    """What of the two bars is not cleared. Of a few hundred jobs one may be missed: no smaller share can be told."""
     failures: list[str] = []
-    if found.share < KEPT:
+    if found.feasible - found.kept > max(1.0, found.feasible * (1.0 - KEPT)):
         failures.append(
             f"{found.feasible - found.kept} of {found.feasible} deadlines that could be kept were not"
         )

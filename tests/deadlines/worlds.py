@@ -94,7 +94,7 @@ class World:
     limit: float | None
     """What the account is known to be allowed, in rows a second."""
     hidden_limit: float | None
-    """What one call in real time would show of it."""
+    """What replies in real time show of it."""
     batches_seen: list[Span] = field(default_factory=list[Span])
     settles_seen: list[Span] = field(default_factory=list[Span])
     harvests_seen: list[Span] = field(default_factory=list[Span])

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -17,7 +18,7 @@ from halfrate.providers import http as module
 from halfrate.providers.answers import Answer
 from halfrate.providers.anthropic import Anthropic
 from halfrate.providers.base import Account, Blame, Call, CallRefused
-from halfrate.providers.http import Http
+from halfrate.providers.http import Http, Upload
 from halfrate.providers.openai import OpenAI
 
 from .wire import HANG_UP, RESET, Asked, reply, wire
@@ -219,6 +220,28 @@ def test_a_process_that_was_held_up_sends_nothing() -> None:
     with wire(fine) as server:
         using(server.url, main)
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_process_that_is_held_up_while_it_sends_does_not_complete_what_it_began(
+    tmp_path: Path, large: bool
+) -> None:
+    file = tmp_path / "rows"
+    file.write_bytes(b"x" * 3_000_000)
+    body = Upload(b'{"requests":[', file, b"]}", "application/json") if large else b'{"input":"file-1"}'
+
+    async def main(http: Http) -> None:
+        still = iter([True, False])
+        with pytest.raises(Refused) as refused:
+            await http.send("POST", "/v1/batches", body=body, timeout=10.0, in_time=lambda: next(still))
+        assert refused.value.code == HELD_UP
+        await post(http)
+
+    with wire(fine) as server:
+        using(server.url, main)
+    # Its first bytes have arrived there; without the last one they are no request.
+    assert server.connections == 2
+    assert [asked.body for asked in server.asked] == [b"{}"]
 
 
 def test_a_cancelled_call_hangs_up_at_once() -> None:

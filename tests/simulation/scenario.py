@@ -17,6 +17,7 @@ import msgspec
 
 from halfrate.base import ids
 from halfrate.base.errors import HalfrateError
+from halfrate.base.results import RESULTS_GONE
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import LIVE, Shard, State
 from halfrate.emulator import Emulator, Limits, Pace, WebhookTarget
@@ -448,6 +449,8 @@ class Run:
         )
         answered = [row for row in rows if row["status"] == "succeeded"]
         _demand(len(answered) == succeeded, f"{job.id} counts {succeeded} answers and writes {len(answered)}")
+        gone = [row for row in rows if row["error"] == RESULTS_GONE]
+        _demand(not gone, f"results of {len(gone)} rows of {job.id} were deleted, and nobody else does that")
         empty = [row for row in answered if row["answer"] is None and row["finish_reason"] != "refusal"]
         _demand(not empty, f"{len(empty)} answers of {job.id} are empty")
         given_up = any(self.plan.cancel_at) or (any(self.plan.pause_at) and self.plan.patience >= 0.7)

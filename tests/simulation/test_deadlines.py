@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from halfrate.emulator import Pace
+from halfrate.emulator import Limits, Pace
 from halfrate.service.drafts import Ask
 from halfrate.service.jobs import Service
 from halfrate.service.report import Report
@@ -52,7 +52,9 @@ def plan(hours_a_batch: float, rows: int) -> Plan:
 class Kept:
     """A job carried to its end, and what the provider's meter says of it."""
 
-    def __init__(self, stack: ExitStack, given: Plan, rows: int, model: str, **terms: Any) -> None:
+    def __init__(
+        self, stack: ExitStack, given: Plan, rows: int, model: str, *, rpm: int | None = None, **terms: Any
+    ) -> None:
         folder = Path(tempfile.mkdtemp(prefix="halfrate-deadlines-", dir=BASE))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         self.run = Run(given, 0, folder, stack)
@@ -60,6 +62,8 @@ class Kept:
         table.write_text("".join(json.dumps({"q": f"what is {n}?"}) + "\n" for n in range(rows)))
         with Service(self.run.home, Process(self.run.machine, "submit")) as service:
             ask = Ask(input=table, model=model, prompt="{q}", output=folder / "out.jsonl", **terms)
+            if rpm is not None:
+                service.set_quota(model, "rpm", rpm)
             self.job = service.submit(service.draft(ask))
         self.ended_at = 0.0
         self.run.loop.run_until_complete(self._carry())
@@ -67,6 +71,7 @@ class Kept:
         self.meter = self.run.emulator.meter.snapshot(ids=True)
         with Service(self.run.home, Process(self.run.machine, "check")) as service:
             self.report: Report = service.report(self.job.id)
+            self.limits = {(quota.kind, source): quota.most for quota, source in service.quotas()}
             self.tiers = {line.key: line.rows for line in service.ledger(self.job.id, by="tier")}
             path = service.deliver(self.job.id, folder / "out.jsonl")
             self.rows = [json.loads(line) for line in path.read_text().split("\n") if line]
@@ -112,6 +117,26 @@ def test_a_batch_that_is_in_time_is_left_alone(stack: ExitStack, model: str) -> 
     kept.check()
     assert kept.tiers == {"batch": 200}
     assert kept.ended_at < 2 * HOUR
+
+
+def test_what_replies_say_is_allowed_is_remembered(stack: ExitStack) -> None:
+    given = plan(1, 50)
+    given.limits = Limits(openai_requests_per_minute=1200, openai_tokens_per_minute=500_000)
+    kept = Kept(stack, given, 50, MODELS[0], deadline=EPOCH + 600)
+    kept.check()
+    assert kept.limits["rpm", "told"] == 1200
+    assert kept.limits["tpm", "told"] == 500_000
+
+
+def test_no_more_is_called_than_its_user_allows(stack: ExitStack) -> None:
+    freely = Kept(stack, plan(1, 50), 50, MODELS[0], deadline=EPOCH + 300)
+    held = Kept(stack, plan(1, 50), 50, MODELS[0], deadline=EPOCH + 300, rpm=60)
+    for kept in (freely, held):
+        kept.check()
+        assert kept.tiers == {"standard": 50}
+    assert freely.ended_at < 20
+    assert 48 <= held.ended_at < 100
+    assert held.limits["rpm", "set"] == 60
 
 
 def test_a_deadline_too_near_for_a_batch_goes_to_real_time_at_once(stack: ExitStack) -> None:

@@ -1,13 +1,13 @@
 """`halfrate pause`, `resume`, `quota`: what is sent, and how much of it at a time."""
 
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from halfrate.base.errors import UsageError
 from halfrate.cli.follow import AS_JSON, OUTPUT, carry, check_form
 from halfrate.cli.text import echo_json, report_object
+from halfrate.core.admission import QuotaKind
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 
@@ -16,6 +16,10 @@ _KINDS = {
     "rows": "rows waiting in the queue",
     "batches": "batches at a time",
     "creates": "batches an hour",
+    "rpm": "requests a minute in real time",
+    "tpm": "tokens a minute in real time",
+    "itpm": "input tokens a minute in real time",
+    "otpm": "output tokens a minute in real time",
 }
 
 
@@ -62,6 +66,10 @@ def resume(job: str, keep_going: bool, output: Path | None, as_json: bool) -> in
 @click.option("--rows", metavar="N", help="Rows that may wait.")
 @click.option("--batches", metavar="N", help="Batches at a time.")
 @click.option("--creates", metavar="N", help="Batches an hour.")
+@click.option("--rpm", metavar="N", help="Requests a minute in real time; no more are sent.")
+@click.option("--tpm", metavar="N", help="Tokens a minute in real time, as OpenAI counts them.")
+@click.option("--itpm", metavar="N", help="Input tokens a minute in real time.")
+@click.option("--otpm", metavar="N", help="Output tokens a minute in real time.")
 @AS_JSON
 def quota(
     model: str | None,
@@ -69,9 +77,13 @@ def quota(
     rows: str | None,
     batches: str | None,
     creates: str | None,
+    rpm: str | None,
+    tpm: str | None,
+    itpm: str | None,
+    otpm: str | None,
     as_json: bool,
 ) -> int:
-    """Show what is known of the limits of the providers' queues, or set one.
+    """Show what is known of the limits of the providers' queues and of real time, or set one.
 
     \b
     halfrate quota                                             what is known
@@ -79,14 +91,16 @@ def quota(
     halfrate quota openai/gpt-4.1-mini --tokens forget         forget it, and what refusals have taught
     halfrate quota anthropic --rows 200000                     for all models of an account
 
-    A limit need not be set: where a provider refuses a batch because its queue is full, halfrate learns from it.
+    A limit need not be set: where a provider refuses a batch because its queue is full, halfrate learns from it,
+    and what real time allows stands in the replies of calls. But the first deadline is planned better with it.
     """
-    given = {"tokens": tokens, "rows": rows, "batches": batches, "creates": creates}
+    queues = {"tokens": tokens, "rows": rows, "batches": batches, "creates": creates}
+    given = {**queues, "rpm": rpm, "tpm": tpm, "itpm": itpm, "otpm": otpm}
     with Service(Home.from_environment()) as service:
         if model is not None:
             asked = {kind: text for kind, text in given.items() if text is not None}
             if not asked:
-                raise UsageError("Say which limit: --tokens, --rows, --batches or --creates.")
+                raise UsageError(f"Say which limit: {', '.join(f'--{kind}' for kind in given)}.")
             for kind, text in asked.items():
                 service.set_quota(model, _kind(kind), _number(kind, text))
         elif any(text is not None for text in given.values()):
@@ -117,9 +131,9 @@ def quota(
     return 0
 
 
-def _kind(text: str) -> Literal["tokens", "rows", "batches", "creates"]:
+def _kind(text: str) -> QuotaKind:
     match text:
-        case "tokens" | "rows" | "batches" | "creates":
+        case "tokens" | "rows" | "batches" | "creates" | "rpm" | "tpm" | "itpm" | "otpm":
             return text
         case _:
             raise UsageError(f"{text!r} is no kind of limit.")

@@ -14,8 +14,11 @@ from typing import Final, Literal
 
 import msgspec
 
-QuotaKind = Literal["tokens", "rows", "batches", "creates"]
-"""Tokens and rows waiting in the queue, batches in it, creates in an hour."""
+QuotaKind = Literal["tokens", "rows", "batches", "creates", "rpm", "tpm", "itpm", "otpm"]
+"""Of a queue of batches: tokens and rows that wait in it, batches in it, creates in an hour. Of real time, in a minute:
+requests, tokens, and input and output tokens where they are counted apart."""
+
+OF_QUEUES: Final = frozenset({"tokens", "rows", "batches", "creates"})
 
 _FILL: Final = 0.9
 """How much of a limit on tokens is used: how a provider counts them is known only roughly."""

@@ -94,9 +94,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     reach: Reach = Reach.NONE
     late_by: float = 0.0
     """With `BREACH`: seconds after the deadline at which the last row is expected."""
-    ask_limits: bool = False
-    """Much hangs on a rate that is only guessed. One call in real time, however small, would show the account's limits
-    in the headers of its answer."""
     demand: float = 0.0
     """Rows for which jobs with later deadlines must leave the rate to this one."""
 
@@ -182,7 +179,6 @@ class _Ladder:
             review_at=max(min(looks), soonest) if looks else None,
             reach=self._reach(late, leaning=leaning),
             late_by=max(0.0, late),
-            ask_limits=self.firm.rate.guess,
             demand=demand,
         )
 

@@ -143,6 +143,8 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     cancelled_at: float | None = None
     """When the provider was asked to stop the batch."""
     intent_at: float | None = None
+    seen_at: float | None = None
+    """When a batch of the open intent was first seen in a listing: from then on it is not on its way any more."""
     quiet_from: float | None = None
     """From when on the create of this intent can no longer be on its way out of a process of ours."""
     submitted_at: float | None = None
@@ -617,6 +619,7 @@ def _intent_made(shard: Shard, event: IntentMade, policy: Policy, now: float) ->
         rows_finished=0,
         polls=0,
         accepted=False,
+        seen_at=None,
         status="submitting",
         # A provider that refuses every create is asked less and less often.
         tries=shard.tries,
@@ -645,12 +648,14 @@ def _created(shard: Shard, event: Created, policy: Policy, now: float) -> Shard:
 def _found(shard: Shard, event: Found, policy: Policy, now: float) -> Shard:
     if len(event.batch_ids) == 0 or set(event.batch_ids) & set(shard.refs.past):
         raise IllegalStep(f"shard {shard.id} cannot adopt {event.batch_ids}: empty, or known to be others")
-    surely = absent_after(shard, policy)
+    seen_at = event.asked_at if shard.seen_at is None else shard.seen_at
+    surely = min(absent_after(shard, policy), seen_at + policy.settle)
     if event.asked_at < surely:
         # Something on the way may have sent the call twice, and what the listing shows may be late: what is not
         # seen before the first is adopted is never looked for again, and paid for.
         trouble = Trouble("create_unknown", "found; waiting until no second one of the same call can appear")
-        return _look_again(shard, trouble, policy, now, surely)
+        seen = msgspec.structs.replace(shard, seen_at=seen_at)
+        return _look_again(seen, trouble, policy, now, surely)
     return _running(shard, event.batch_ids, "adopted", policy, now, adopted=True)
 
 
@@ -827,6 +832,7 @@ def _foreign(shard: Shard, event: Foreign, policy: Policy, now: float) -> Shard:
         now,
         submitted_at=None,
         ended_at=None,
+        seen_at=None,
         refs=_refs(shard, batch_id=None, twins=(), uncancelled=(), leftovers=(), past=past),
     )
 

@@ -198,6 +198,10 @@ class Budgets:
             at = _KINDS.index(window.kind)
             bucket.told(window, now, ticket, ticket.sent[at], self._sent[at])
 
+    def limits(self) -> dict[Kind, int]:
+        """What the provider's replies have said is allowed in a minute, of each kind."""
+        return {kind: round(bucket.rate * MINUTE) for kind, bucket in self._buckets.items()}
+
     def overdrawn(self, ticket: "Ticket", windows: Sequence[Window]) -> None:
         """A call was refused for too much in a time. Find out whether it was for its tokens, though by our count
         there was room for them."""

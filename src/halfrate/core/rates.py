@@ -31,8 +31,6 @@ _DOUBT_WEIGHT: Final = 120.0
 """Seconds of full speed after which doubt has fallen half way to its least."""
 _MEMORY: Final = 1800.0
 """Seconds of full speed, the newest, that are looked at."""
-_KNOWN: Final = 30.0
-"""Seconds of full speed after which a rate is no guess any more."""
 
 _PAUSE: Final = 360.0
 """Seconds that a stretch of throttling may cost, where little was seen. A guess."""
@@ -51,10 +49,13 @@ class Throughput(msgspec.Struct, frozen=True):
 class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
     """An account's limits for a model, a minute. None where it is not known or there is none."""
 
-    requests: float | None = None
-    input_tokens: float | None = None
-    output_tokens: float | None = None
-    tokens: float | None = None
+    rpm: float | None = None
+    """Requests."""
+    itpm: float | None = None
+    """Input tokens."""
+    otpm: float | None = None
+    """Output tokens."""
+    tpm: float | None = None
     """Input and output together, as OpenAI counts them."""
 
 
@@ -65,8 +66,6 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
     doubt: float
     pause: float = 300.0
     """Seconds that a stretch of throttling may cost beside."""
-    guess: bool = False
-    """Nothing is known of the account: neither its limits, nor what it did."""
 
     @property
     def counted_with(self) -> float:
@@ -90,10 +89,10 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
 def allowed(limits: RateLimits, input_tokens: float, output_tokens: float) -> float | None:
     """Rows a second within `limits`, for rows of so many tokens. None where no limit is known."""
     needs = (
-        (limits.requests, 1.0),
-        (limits.input_tokens, input_tokens),
-        (limits.output_tokens, output_tokens),
-        (limits.tokens, input_tokens + output_tokens),
+        (limits.rpm, 1.0),
+        (limits.itpm, input_tokens),
+        (limits.otpm, output_tokens),
+        (limits.tpm, input_tokens + output_tokens),
     )
     found = [limit / 60.0 / need for limit, need in needs if limit is not None and need > 0.0]
     return min(found, default=None)
@@ -132,7 +131,6 @@ def _after(seen: Iterable[Throughput], base: float, weight: float, doubt: float)
         rows_per_second=rate,
         doubt=_LEAST_DOUBT + (doubt - _LEAST_DOUBT) * fading,
         pause=min(max(calm, _longest_loss(newest, rate)), _PAUSE_MOST),
-        guess=doubt >= _GUESS_DOUBT and seconds < _KNOWN,
     )
 
 

@@ -29,7 +29,7 @@ from halfrate.base.errors import (
     UsageError,
 )
 from halfrate.base.types import Endpoint, Envelope, Framing
-from halfrate.core.pacing import Budgets, Load, Pacer, Pacing, Ticket
+from halfrate.core.pacing import Budgets, Kind, Load, Pacer, Pacing, Ticket
 from halfrate.engine.gate import Gate
 from halfrate.providers.base import Adapter, Blame, Call, CallRefused, Tier
 from halfrate.rows.journal import Journal, State
@@ -64,9 +64,9 @@ def guess(body: bytes) -> Load:
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """The rows of one attempt.
 
-    `account` and `model` say whose budgets are used; `requests` is the attempt's request file, `rows` how many
-    there are in it, `row_prefix` how their ids begin and `first_row` the shard's first row; `load` estimates what
-    a body weighs in tokens.
+    `account` and `model` say whose budgets are used, `most_a_minute` how many calls the user allows; `requests` is
+    the attempt's request file, `rows` how many there are in it, `row_prefix` how their ids begin and `first_row` the
+    shard's first row; `load` estimates what a body weighs in tokens.
     """
 
     account: str
@@ -80,6 +80,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     row_prefix: str
     first_row: int
     load: Callable[[bytes], Load] = guess
+    most_a_minute: int | None = None
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,12 +178,20 @@ class Realtime:
         run = _Run(work, journal, adapter, gate, self._clock, self._draw, patience or Patience(), in_time)
         return await run.run(stop or asyncio.Event(), on_durable)
 
+    def limits(self, account: str, model: str) -> dict[Kind, int]:
+        """What replies have said is allowed in a minute, so far."""
+        budgets = self._budgets.get((account, model))
+        return budgets.limits() if budgets is not None else {}
+
     def _gate(self, work: Work) -> Gate:
         gate = self._gates.get((work.account, work.model, work.tier))
         if gate is None:
             budgets = self._budgets.get((work.account, work.model))
             if budgets is None:
-                budgets = self._budgets[work.account, work.model] = Budgets(self._pacing)
+                pacing = self._pacing
+                if work.most_a_minute is not None:
+                    pacing = msgspec.structs.replace(pacing, requests_per_minute=work.most_a_minute)
+                budgets = self._budgets[work.account, work.model] = Budgets(pacing)
             gate = Gate(Pacer(self._pacing, budgets), self._clock)
             self._gates[work.account, work.model, work.tier] = gate
         return gate

@@ -6,10 +6,10 @@ the provider, or is preceded by a commit that tells the next worker to look befo
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ from halfrate.base.ids import row_prefix
 from halfrate.base.results import MAY_BE_PAID, RESULTS_GONE, Kind
 from halfrate.blobs.files import JobFiles
 from halfrate.core import lifecycle as life
+from halfrate.core import pacing
+from halfrate.core.admission import Quota, QuotaKind
 from halfrate.core.breaker import tripped
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import Policy, Shard, Trouble
@@ -42,6 +44,12 @@ _R = TypeVar("_R")
 _LEASE_MARGIN = 120.0
 _PAY_AGAIN = Patience(pay_again=True)
 """A row whose reply was lost is called again: it is wanted now, and what it may have cost is in the ledger."""
+_RATES: Final[Mapping[pacing.Kind, QuotaKind]] = {
+    "requests": "rpm",
+    "tokens": "tpm",
+    "input": "itpm",
+    "output": "otpm",
+}
 _TELLING = 20
 """Fewer rows say nothing about how fast real time is."""
 _SOON = 0.0
@@ -348,11 +356,13 @@ class Worker:
             envelope=adapter.envelope(job.spec.endpoint),
             row_prefix=prefix,
             first_row=shard.first_row,
+            most_a_minute=await self._in_thread(self._most_a_minute, shard),
         )
         ending = asyncio.Event()
         if stop:
             ending.set()
         self._answering[shard.id] = (shard.tier, ending)
+        told = _Once(lambda: self._note_limits(shard))
         span = lease(policy)
         try:
             async with held(self._store, shard, self._owner, self._clock, span, ending.set) as hold:
@@ -366,7 +376,13 @@ class Worker:
                 )
                 with journal:
                     tally = await self._realtime.run(
-                        work, journal, adapter, patience=_PAY_AGAIN, stop=ending, in_time=hold.in_time
+                        work,
+                        journal,
+                        adapter,
+                        patience=_PAY_AGAIN,
+                        stop=ending,
+                        in_time=hold.in_time,
+                        on_durable=told.set,
                     )
         except JournalInUse as error:
             # Whoever held the shard before is not dead yet, and may have calls under way.
@@ -374,8 +390,30 @@ class Worker:
             return
         finally:
             self._answering.pop(shard.id, None)
+            await told.done()
         await self._note_pace(shard, tally)
+        await self._note_limits(shard)
         await self._after_run(shard, policy, tally)
+
+    def _most_a_minute(self, shard: Shard) -> int | None:
+        """Calls a minute that a person allows, for this model or for all of the account."""
+        wanted = [
+            quota.most
+            for quota, source in self._store.quotas()
+            if source == "set"
+            and quota.kind == "rpm"
+            and quota.account == shard.account
+            and quota.model in {"", shard.model}
+        ]
+        return min(wanted, default=None)
+
+    async def _note_limits(self, shard: Shard) -> None:
+        """Remember what replies said is allowed, and plan with it."""
+        now = self._clock.now()
+        for kind, most in self._realtime.limits(shard.account, shard.model).items():
+            quota = Quota(account=shard.account, model=shard.model, kind=_RATES[kind], most=most)
+            await self._in_thread(self._store.set_quota, quota, now, "told")
+        self.replan = True
 
     async def _after_run(self, shard: Shard, policy: Policy, tally: Tally) -> None:
         halted = tally.halted
@@ -469,6 +507,11 @@ class Worker:
             except Refused as refusal:
                 if refusal.status != 404:
                     raise
+        # A worker that was held up finds nothing either, where another has collected and tidied up. It must not
+        # write that over what the other found.
+        until = self._clock.now() + lease(policy)
+        if not await self._in_thread(self._store.extend, shard, self._owner, until):
+            raise Fenced
         return msgspec.structs.replace(view, absent=Kind.FAILED, absent_because=RESULTS_GONE), paths
 
     async def _hold_back(self, job: Job, why: str) -> None:
@@ -541,6 +584,22 @@ class Worker:
 
     async def _in_thread(self, call: Callable[..., _R], *args: object, **options: object) -> _R:
         return await asyncio.to_thread(functools.partial(call, *args, **options))
+
+
+class _Once:
+    """Starts something at the first call, and is waited for."""
+
+    def __init__(self, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._start = start
+        self._task: asyncio.Task[None] | None = None
+
+    def set(self, _: int) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._start())
+
+    async def done(self) -> None:
+        if self._task is not None:
+            await self._task
 
 
 def _tier(name: str) -> Tier:

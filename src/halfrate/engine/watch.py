@@ -18,7 +18,7 @@ from halfrate.core.durations import BATCH, SETTLE, learn, learn_harvest
 from halfrate.core.durations import Span as Length
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import MOVING, WAITING, Policy, Shard, State
-from halfrate.core.rates import Rate, Throughput, flex_rate, realtime_rate
+from halfrate.core.rates import Rate, RateLimits, Throughput, allowed, flex_rate, realtime_rate
 from halfrate.core.situation import Beliefs, JobView, ShardView, Stage, Tier, TierName
 from halfrate.engine.steps import Site, Worker
 from halfrate.store.store import Span, Store
@@ -180,7 +180,7 @@ def _lengths(spans: Iterable[Span]) -> list[Length]:
 
 def _tiers(store: Store, site: Site, job: Job) -> tuple[Tier, ...]:
     offered = site.adapter(job.account).tiers(job.spec.endpoint)
-    standard = realtime_rate(_throughput(store, job, "standard"))
+    standard = realtime_rate(_throughput(store, job, "standard"), _allowed(store, job))
     tiers: list[Tier] = []
     if "standard" in offered:
         tiers.append(_tier("standard", job, job.prices.standard, standard))
@@ -190,6 +190,21 @@ def _tiers(store: Store, site: Site, job: Job) -> tuple[Tier, ...]:
             _tier("flex", job, job.prices.flex, flex_rate(_throughput(store, job, "flex"), standard))
         )
     return tuple(tiers)
+
+
+def _allowed(store: Store, job: Job) -> float | None:
+    """Rows a second within the limits that were set, or told by the provider's replies."""
+    mine = {
+        quota.kind: float(quota.most)
+        # What holds for the model goes before what holds for the account.
+        for quota, _ in sorted(store.quotas(), key=lambda known: known[0].model)
+        if quota.account == job.account and quota.model in {"", job.spec.model}
+    }
+    limits = RateLimits(
+        rpm=mine.get("rpm"), tpm=mine.get("tpm"), itpm=mine.get("itpm"), otpm=mine.get("otpm")
+    )
+    rows = max(1, job.rows)
+    return allowed(limits, job.forecast.input_tokens / rows, job.forecast.output_tokens / rows)
 
 
 def _firm(store: Store, site: Site, job: Job) -> str:

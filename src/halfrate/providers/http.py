@@ -66,7 +66,7 @@ class Upload(msgspec.Struct, frozen=True):
         except OSError as error:
             raise self._unreadable(error) from error
 
-    def chunks(self) -> Iterator[bytes | memoryview]:
+    def all_but_the_tail(self) -> Iterator[bytes | memoryview]:
         yield self.head
         buffer = memoryview(bytearray(_SENT_AT_ONCE))
         try:
@@ -79,7 +79,6 @@ class Upload(msgspec.Struct, frozen=True):
                 yield buffer[:got]
                 trail.add(got)
             trail.drop()
-        yield self.tail
 
     def _read(self, file: FileIO, buffer: memoryview) -> int:
         try:
@@ -288,9 +287,7 @@ class Http:
         connection = self._connection(timeout, fresh=fresh)
         reusable = False
         try:
-            if not in_time():
-                raise Refused("this process was held up, and did not send what it was about to", code=HELD_UP)
-            response = self._exchange(connection, method, path, body)
+            response = self._exchange(connection, method, path, body, in_time=in_time)
             if response.status >= 300:
                 raise self._refusal(response)
             result = read(response)
@@ -315,9 +312,9 @@ class Http:
         connection = self._connection(timeout, fresh=False, paid=True)
         reusable = False
         try:
-            if not line.take(connection) or not in_time():
-                raise Refused("this process was held up, and did not send what it was about to", code=HELD_UP)
-            response = self._exchange(connection, "POST", path, body, headers)
+            if not line.take(connection):
+                raise _held_up()
+            response = self._exchange(connection, "POST", path, body, headers, in_time=in_time)
             answer = self._answer(response, keep)
             reusable = response.isclosed() and not response.will_close
         except _BROKEN as error:
@@ -353,7 +350,11 @@ class Http:
         path: str,
         body: bytes | Upload | None,
         more: Mapping[str, str] | None = None,
+        *,
+        in_time: Callable[[], bool] = lambda: True,
     ) -> http.client.HTTPResponse:
+        if not in_time():
+            raise _held_up()
         headers = {**self._headers, **(more or {})}
         target = self._path + path
         if self._proxied_plainly():
@@ -361,11 +362,9 @@ class Http:
         try:
             if isinstance(body, Upload):
                 headers |= {"Content-Type": body.content_type, "Content-Length": str(body.size)}
-                connection.request(method, target, body.chunks(), headers)
-            else:
-                if body is not None:
-                    headers["Content-Type"] = "application/json"
-                connection.request(method, target, body, headers)
+            elif body is not None:
+                headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+            connection.request(method, target, None if body is None else _parts(body, in_time), headers)
         except (BrokenPipeError, ConnectionResetError):
             # A server may refuse before it has read all, and hang up; then its reply says why.
             if connection.sock is None:
@@ -446,6 +445,27 @@ class Http:
             f"The results could not be written to {target} ({error.strerror}). They are still at "
             f"{self._title}, paid for and safe; make room and attach to the job again."
         )
+
+
+def _parts(body: bytes | Upload, in_time: Callable[[], bool]) -> Iterator[bytes | memoryview]:
+    """A body, the end of which leaves only if there still is time.
+
+    Until a provider has the last byte it has no request. A process that is stopped while it sends, and goes on when
+    another has long taken its place, must not complete what it began.
+    """
+    if isinstance(body, Upload):
+        yield from body.all_but_the_tail()
+        last = body.tail
+    else:
+        yield body[:-1]
+        last = body[-1:]
+    if not in_time():
+        raise _held_up()
+    yield last
+
+
+def _held_up() -> Refused:
+    return Refused("this process was held up, and did not send what it was about to", code=HELD_UP)
 
 
 class _LocalError(Exception):

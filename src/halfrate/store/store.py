@@ -5,7 +5,7 @@ them from threads.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -362,9 +362,9 @@ class Store:
             for account, model, kind, most, source in rows
         ]
 
-    def set_quota(self, quota: Quota, now: float) -> None:
-        """Record a limit that a person has set."""
-        params: Params = {**msgspec.structs.asdict(quota), "source": "set", "at": now}
+    def set_quota(self, quota: Quota, now: float, source: Literal["set", "told"] = "set") -> None:
+        """Record a limit that a person has set, or that a provider told, unless a person has set it."""
+        params: Params = {**msgspec.structs.asdict(quota), "source": source, "at": now}
         with self._connector.writing() as transaction:
             transaction.execute(sql.SET_QUOTA, params)
 
@@ -510,6 +510,8 @@ def _held(transaction: Transaction) -> list[Row]:
 def _quotas(transaction: Transaction, facts: Iterable[Quota]) -> list[Quota]:
     known = {(quota.account, quota.model, quota.kind): quota for quota in facts}
     for account, model, kind, most, _ in transaction.fetch_all(sql.QUOTAS):
+        if kind not in admission.OF_QUEUES:
+            continue
         known[account, model, kind] = Quota(account=account, model=model, kind=kind, most=int(most))
     return list(known.values())
 

@@ -53,6 +53,7 @@ def _many(seeds: range, processes: int, *, endless: bool) -> int:
                 if done % 500 == 0:
                     print(f"{done:,} runs, {len(broken)} broken", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
+            _leave_interrupts()
             print("left early")
     minutes = (time.monotonic() - started) / 60
     print(
@@ -66,7 +67,7 @@ def _many(seeds: range, processes: int, *, endless: bool) -> int:
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C is the parent's affair."""
+    """Ctrl-C is the parent's affair, and one is enough."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

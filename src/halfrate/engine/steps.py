@@ -397,15 +397,8 @@ class Worker:
 
     def _most_a_minute(self, shard: Shard) -> int | None:
         """Calls a minute that a person allows, for this model or for all of the account."""
-        wanted = [
-            quota.most
-            for quota, source in self._store.quotas()
-            if source == "set"
-            and quota.kind == "rpm"
-            and quota.account == shard.account
-            and quota.model in {"", shard.model}
-        ]
-        return min(wanted, default=None)
+        known = self._store.limits(shard.account, shard.model)
+        return min((q.most for q, by in known if by == "set" and q.kind == "rpm"), default=None)
 
     async def _note_limits(self, shard: Shard) -> None:
         """Remember what replies said is allowed, and plan with it."""

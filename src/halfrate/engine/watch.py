@@ -194,12 +194,8 @@ def _tiers(store: Store, site: Site, job: Job) -> tuple[Tier, ...]:
 
 def _allowed(store: Store, job: Job) -> float | None:
     """Rows a second within the limits that were set, or told by the provider's replies."""
-    mine = {
-        quota.kind: float(quota.most)
-        # What holds for the model goes before what holds for the account.
-        for quota, _ in sorted(store.quotas(), key=lambda known: known[0].model)
-        if quota.account == job.account and quota.model in {"", job.spec.model}
-    }
+    # What holds for the model goes before what holds for the account.
+    mine = {quota.kind: float(quota.most) for quota, _ in store.limits(job.account, job.spec.model)}
     limits = RateLimits(
         rpm=mine.get("rpm"), tpm=mine.get("tpm"), itpm=mine.get("itpm"), otpm=mine.get("otpm")
     )

@@ -362,6 +362,11 @@ class Store:
             for account, model, kind, most, source in rows
         ]
 
+    def limits(self, account: str, model: str) -> list[tuple[Quota, str]]:
+        """Those of `quotas` that concern a model, what holds for all of the account's models first."""
+        known = sorted(self.quotas(), key=lambda item: item[0].model)
+        return [(q, by) for q, by in known if q.account == account and q.model in {"", model}]
+
     def set_quota(self, quota: Quota, now: float, source: Literal["set", "told"] = "set") -> None:
         """Record a limit that a person has set, or that a provider told, unless a person has set it."""
         params: Params = {**msgspec.structs.asdict(quota), "source": source, "at": now}

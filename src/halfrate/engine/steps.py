@@ -440,8 +440,7 @@ class Worker:
                 view = await adapter.poll(batch_id)
                 if not view.ended:
                     text = f"batch {batch_id} is still ending; its rows are waited for"
-                    ended_at = shard.ended_at if shard.ended_at is not None else self._clock.now()
-                    wait = life.poll_delay(self._clock.now() - ended_at, policy)
+                    wait = life.poll_delay(self._since_end(shard), policy)
                     await self._step(shard, life.StepFailed(Trouble("twin_open", text), wait), policy)
                     return
                 views.append(view)
@@ -489,8 +488,7 @@ class Worker:
         try:
             return view, await fetch(adapter, view, files, shard, first)
         except Refused as refusal:
-            ended_at = shard.ended_at if shard.ended_at is not None else self._clock.now()
-            if refusal.status != 404 or self._clock.now() - ended_at <= policy.missing_grace:
+            if refusal.status != 404 or self._since_end(shard) <= policy.missing_grace:
                 raise
         paths: list[Path] = []
         for name in view.files:
@@ -506,6 +504,10 @@ class Worker:
         if not await self._in_thread(self._store.extend, shard, self._owner, until):
             raise Fenced
         return msgspec.structs.replace(view, absent=Kind.FAILED, absent_because=RESULTS_GONE), paths
+
+    def _since_end(self, shard: Shard) -> float:
+        now = self._clock.now()
+        return now - (shard.ended_at if shard.ended_at is not None else now)
 
     async def _hold_back(self, job: Job, why: str) -> None:
         """Send nothing more of a job. What is with the provider already is waited for: it may be paid."""

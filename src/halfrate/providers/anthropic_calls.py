@@ -4,7 +4,6 @@ from typing import Final
 
 import msgspec
 
-from halfrate.base.errors import OutcomeUnknown
 from halfrate.core.pacing import MINUTE, Kind, Window
 from halfrate.providers.answers import Answer
 from halfrate.providers.base import Blame, Call, Reply
@@ -16,6 +15,7 @@ from halfrate.providers.calls import (
     fault_of,
     on_one_line,
     quoted,
+    read,
     refuse,
 )
 
@@ -101,12 +101,7 @@ def understand(call: Call, answer: Answer) -> Reply:
     windows = _windows(answer)
     if answer.status != 200:
         raise refuse("Anthropic", answer, windows, lambda fault: _refusal(call, answer, fault))
-    try:
-        message = _decode_message(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise OutcomeUnknown(
-            f"Anthropic answered 200 with something that cannot be read ({error}). The row was run, most likely"
-        ) from error
+    message = read("Anthropic", _decode_message, answer.body)
     return Reply(line=succeeded(call.row_id, answer.body), tier=_tier(message), windows=windows)
 
 

@@ -6,7 +6,7 @@ processing, and Anthropic's to rate limits and errors, as of 2026-10.
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from halfrate.core.pacing import Kind, Window
 from halfrate.providers.answers import Answer
 from halfrate.providers.base import Blame, Call, CallRefused
 
+_T = TypeVar("_T")
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds that the official SDKs wait for an answer."""
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -79,6 +80,16 @@ class Refusal(msgspec.Struct, frozen=True):
 
     blame: Blame
     line: bytes
+
+
+def read(title: str, decode: Callable[[bytes], _T], body: bytes) -> _T:
+    """A good answer, understood. One that makes no sense leaves open what it cost: OutcomeUnknown."""
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise OutcomeUnknown(
+            f"{title} answered 200 with something that cannot be read ({error}). The row was run, most likely"
+        ) from error
 
 
 def refuse(

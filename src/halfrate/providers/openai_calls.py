@@ -4,7 +4,6 @@ from typing import Final
 
 import msgspec
 
-from halfrate.base.errors import OutcomeUnknown
 from halfrate.base.types import Endpoint
 from halfrate.core.pacing import Window
 from halfrate.providers.answers import Answer
@@ -18,6 +17,7 @@ from halfrate.providers.calls import (
     on_one_line,
     period,
     quoted,
+    read,
     refuse,
     seconds_of,
 )
@@ -111,12 +111,7 @@ def understand(call: Call, answer: Answer) -> Reply:
     windows = _windows(answer)
     if answer.status != 200:
         raise refuse("OpenAI", answer, windows, lambda fault: _refusal(call, answer, fault))
-    try:
-        served = _decode_served(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise OutcomeUnknown(
-            f"OpenAI answered 200 with something that cannot be read ({error}). The row was run, most likely"
-        ) from error
+    served = read("OpenAI", _decode_served, answer.body)
     line = line_of(call.row_id, 200, answer.body, answer.request_id)
     return Reply(line=line, tier=_tier(served), windows=windows)
 

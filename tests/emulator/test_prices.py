@@ -6,10 +6,11 @@ from decimal import Decimal
 import pytest
 from genai_prices import Usage, calc_price
 
-from halfrate.emulator._prices import MODELS, Model, Tokens, cost, find_model
+from halfrate.emulator._models import all_models, find_model
+from halfrate.emulator._prices import Model, Tokens, cost
 
 WHEN = datetime(2026, 11, 20, tzinfo=UTC)
-CHAT_MODELS = [model for model in MODELS.values() if model.kind == "text"]
+CHAT_MODELS = [model for model in all_models() if model.kind == "text"]
 
 
 @pytest.mark.parametrize("model", CHAT_MODELS, ids=lambda model: model.name)
@@ -24,7 +25,7 @@ def test_standard_prices(model: Model, prompt: int) -> None:
 
 def test_batches_cost_half_except_for_cached_tokens_of_some_models() -> None:
     whole = []
-    for model in MODELS.values():
+    for model in all_models():
         assert cost(model, "batch", Tokens(100, 0, 0, 0, 100)) * 2 == cost(
             model, "standard", Tokens(100, 0, 0, 0, 100)
         )
@@ -34,8 +35,10 @@ def test_batches_cost_half_except_for_cached_tokens_of_some_models() -> None:
 
 
 def test_names() -> None:
-    for model in MODELS.values():
+    for model in all_models():
         assert find_model(model.snapshot, model.provider) is model
-    assert find_model("gpt-4.1-mini-2025-04-14", "openai") is MODELS["gpt-4.1-mini"]
+    assert find_model("gpt-4.1-mini-2025-04-14", "openai") is next(
+        model for model in all_models() if model.name == "gpt-4.1-mini"
+    )
     for wrong in (None, 5, "", "gpt-4.1-minim", "claude-haiku-4-5"):
         assert find_model(wrong, "openai") is None

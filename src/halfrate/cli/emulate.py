@@ -33,7 +33,7 @@ def _fault_help() -> str:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--speed", type=click.FloatRange(min=0.001), default=1.0, help="Seconds that pass in one.")
 def emulate(host: str, port: int, fault: tuple[str, ...], list_faults: bool, seed: int, speed: float) -> int:
-    """Start a stand-in for OpenAI and Anthropic: no key, no cost, and faults on request.
+    """Start a stand-in for the providers: no key, no cost, and faults on request.
 
     \b
     halfrate emulate --fault row-error:rate=0.03,status=429 --fault create-lost:times=1
@@ -52,11 +52,10 @@ def emulate(host: str, port: int, fault: tuple[str, ...], list_faults: bool, see
 
     def ready(url: str) -> None:
         click.echo(f"The providers' stand-in is at {url}. Point halfrate, or an official SDK, at it:\n")
-        click.echo(f"  export OPENAI_BASE_URL={emulator.openai_base_url(url)} OPENAI_API_KEY=emulator")
-        click.echo(
-            f"  export ANTHROPIC_BASE_URL={emulator.anthropic_base_url(url)} ANTHROPIC_API_KEY=emulator\n"
-        )
-        click.echo(f"What it would have billed: {url}/meter    Ctrl-C ends it.")
+        for variables in emulator.environment(url).values():
+            words = " ".join(f"{name}={value}" for name, value in variables.items())
+            click.echo(f"  export {words}")
+        click.echo(f"\nWhat it would have billed: {url}/meter    Ctrl-C ends it.")
 
     with emulator, contextlib.suppress(KeyboardInterrupt):
         try:

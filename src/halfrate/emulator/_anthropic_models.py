@@ -10,7 +10,8 @@ import msgspec
 
 from halfrate.emulator._answers import write_document, write_text
 from halfrate.emulator._context import Context
-from halfrate.emulator._prices import Model, Tokens, find_model
+from halfrate.emulator._models import find_model
+from halfrate.emulator._prices import Model, Tokens
 from halfrate.emulator._rows import Answered, Ask
 from halfrate.emulator._tokens import (
     IMAGE_TOKENS,

@@ -7,7 +7,8 @@ import msgspec
 from halfrate.emulator._anthropic_models import answer, check, count_tokens
 from halfrate.emulator._context import Context
 from halfrate.emulator._desk import Desk
-from halfrate.emulator._prices import MODELS, Model, find_model
+from halfrate.emulator._models import find_model, models_of
+from halfrate.emulator._prices import Model
 from halfrate.emulator._rates import Costs, Over, RateBook, anthropic_headers, retry_headers
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._rows import Ask
@@ -91,7 +92,7 @@ class AnthropicRealtime:
     async def _models(self, call: Call) -> Response:
         params = call.request.params()
         limit = whole_number(params.get("limit"), "limit", 20, 1, 1_000)
-        found = [model for model in MODELS.values() if model.provider == "anthropic"]
+        found = models_of("anthropic")
         names = [model.snapshot for model in found]
         after = params.get("after_id")
         start = names.index(after) + 1 if after in names else 0

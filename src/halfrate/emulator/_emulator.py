@@ -18,7 +18,7 @@ from halfrate.emulator._world import World
 
 
 class Emulator:
-    """OpenAI's and Anthropic's batch APIs on this machine, without a key and without a bill.
+    """The providers' batch APIs on this machine, without a key and without a bill.
 
     The same seed and the same requests in the same order give the same ids, answers and faults.
     """
@@ -106,6 +106,10 @@ class Emulator:
     def due_webhooks(self) -> list[Webhook]:
         """The webhook deliveries that are due, each once. A serving emulator delivers them itself."""
         return self._world.due_webhooks()
+
+    def environment(self, url: str) -> dict[str, dict[str, str]]:
+        """For each provider the variables that point its official SDK, and halfrate, at this emulator at `url`."""
+        return self._world.environment(url)
 
     @staticmethod
     def openai_base_url(url: str) -> str:

@@ -28,11 +28,13 @@ class FaultKind(msgspec.Struct, frozen=True):
     """A lasting fault goes on until cleared; the others strike once unless rate, times or match say more."""
 
 
+PROVIDERS = ("openai", "anthropic")
+
 COMMON_KEYS: dict[str, Key] = {
     "rate": Key("float", None, "share of the chances it takes, 0 to 1"),
     "times": Key("int", None, "how often it strikes at most"),
     "match": Key("text", None, "rows faults: only rows whose body contains this text"),
-    "provider": Key("text", None, "only this provider", ("openai", "anthropic")),
+    "provider": Key("text", None, "only this provider", PROVIDERS),
 }
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from halfrate.emulator._models import find_model
 from halfrate.emulator._openai_models import EMBEDDINGS, embedding_inputs, prompt_tokens
-from halfrate.emulator._prices import find_model
 from halfrate.emulator._settings import Limits
 from halfrate.emulator._wire import Document
 

@@ -15,7 +15,8 @@ import msgspec
 
 from halfrate.emulator._answers import Twist, write_document, write_text
 from halfrate.emulator._context import Context
-from halfrate.emulator._prices import Model, Tokens, find_model
+from halfrate.emulator._models import find_model
+from halfrate.emulator._prices import Model, Tokens
 from halfrate.emulator._rows import Answered, Ask
 from halfrate.emulator._tokens import (
     IMAGE_TOKENS,
@@ -44,12 +45,12 @@ class _Prompt(msgspec.Struct, frozen=True):
     question: str
 
 
-def resolve_model(body: Document) -> Model:
+def resolve_model(body: Document, provider: str = PROVIDER) -> Model:
     """The model a body names; ApiError as the service words it."""
     name = body.get("model")
     if not name:
         raise ApiError(400, "you must provide a model parameter", param="model")
-    model = find_model(name, PROVIDER)
+    model = find_model(name, provider)
     if model is None:
         raise ApiError(
             404,
@@ -73,7 +74,7 @@ def answer(context: Context, endpoint: str, body: Document, ask: Ask) -> Answere
     """What the service answers with status 200; any other status comes as ApiError."""
     if ask.batch_id and body.get("stream"):
         raise ApiError(400, "Streaming is not supported in the Batch API.", param="stream")
-    model = resolve_model(body)
+    model = resolve_model(body, ask.provider)
     if (endpoint == EMBEDDINGS) != (model.kind == "embedding"):
         raise ApiError(400, f"The model `{model.name}` cannot be used with {endpoint}.", param="model")
     if endpoint == EMBEDDINGS:

@@ -6,8 +6,9 @@ import msgspec
 
 from halfrate.emulator._context import Context
 from halfrate.emulator._desk import Desk, Visit
+from halfrate.emulator._models import find_model, models_of
 from halfrate.emulator._openai_models import CHAT, EMBEDDINGS, RESPONSES, answer, prompt_tokens, resolve_model
-from halfrate.emulator._prices import MODELS, Model, find_model
+from halfrate.emulator._prices import Model
 from halfrate.emulator._rates import Over, RateBook, openai_headers, retry_headers
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._rows import Ask
@@ -126,7 +127,7 @@ class OpenAIRealtime:
         return self._whole(*self._answer(call, EMBEDDINGS, await read_document(call.request)))
 
     async def _models(self, call: Call) -> Response:
-        data = [_model_document(name) for name, model in MODELS.items() if model.provider == "openai"]
+        data = [_model_document(model.name) for model in models_of("openai")]
         return json_response({"object": "list", "data": data})
 
     async def _model(self, call: Call) -> Response:

@@ -10,13 +10,13 @@ from decimal import Decimal
 
 from halfrate.emulator._context import Context, rfc3339
 from halfrate.emulator._meter import UsageLine
-from halfrate.emulator._prices import MODELS
+from halfrate.emulator._models import all_models
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._wire import ApiError, Document, Response, json_response
 
 _WIDTHS = {"1h": 3_600, "1d": 86_400}
 _PICODOLLARS = 10**12
-_EMBEDDINGS = {model.snapshot for model in MODELS.values() if model.kind == "embedding"}
+_EMBEDDINGS = {model.snapshot for model in all_models() if model.kind == "embedding"}
 
 
 class Reports:

@@ -27,13 +27,14 @@ _ROW_FAULTS = frozenset({*_FLAGS, *_TWISTS, "row-error", "row-null-error", "row-
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One request to a model: who asks, when, in which batch, and what faults do to the answer."""
+    """One request to a model: who asks whom, when, in which batch, and what faults do to the answer."""
 
     project: str
     now: float
     about: str
     batch_id: str = ""
     twist: Twist = PLAIN
+    provider: str = "openai"
 
 
 class Answered(msgspec.Struct, frozen=True):

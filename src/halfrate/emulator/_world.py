@@ -4,72 +4,81 @@ No sockets, no sleeping, no threads: time moves only as the clock says, and ever
 happened before a request is looked at.
 """
 
+from collections.abc import Callable
+from typing import Final
+
 import msgspec
 
-from halfrate.emulator._anthropic_batches import AnthropicBatches
-from halfrate.emulator._anthropic_models import VERSIONS
-from halfrate.emulator._anthropic_realtime import AnthropicRealtime
-from halfrate.emulator._anthropic_wire import error_document as anthropic_error
+from halfrate.emulator._anthropic_surface import AnthropicSurface
 from halfrate.emulator._context import Context
-from halfrate.emulator._openai_batches import OpenAIBatches
-from halfrate.emulator._openai_files import OpenAIFiles
-from halfrate.emulator._openai_realtime import OpenAIRealtime
-from halfrate.emulator._openai_wire import error_document as openai_error
+from halfrate.emulator._openai_surface import OpenAISurface
 from halfrate.emulator._quirks import bend_download, refuse_call
-from halfrate.emulator._reports import Reports
-from halfrate.emulator._routes import Call, Route, Routes
+from halfrate.emulator._routes import Call, Route
+from halfrate.emulator._surface import Surface
 from halfrate.emulator._webhooks import Webhook
-from halfrate.emulator._wire import ApiError, Request, Response, json_response
+from halfrate.emulator._wire import ApiError, Request, Response
 
-_BAD_KEYS = ("bad-key", "sk-invalid")
+_SURFACES: Final[tuple[Callable[[Context], Surface], ...]] = (
+    OpenAISurface,
+    AnthropicSurface,
+)
+_AT_THE_ROOT: Final = frozenset({"openai", "anthropic"})
+"""Their paths tell them apart, so they need no mount."""
 
 
 class World:
-    """Both providers, as far as they can be seen through their APIs."""
+    """All providers, as far as they can be seen through their APIs."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        files, reports = OpenAIFiles(context), Reports(context)
-        openai_batches, anthropic_batches = OpenAIBatches(context, files), AnthropicBatches(context)
-        self._ageing = (openai_batches, anthropic_batches, files)
-        openai = (files.routes(), openai_batches.routes(), OpenAIRealtime(context).routes())
-        anthropic = (anthropic_batches.routes(), AnthropicRealtime(context).routes())
-        self._routes = {
-            "openai": Routes(*openai, reports.openai_routes()),
-            "anthropic": Routes(*anthropic, reports.anthropic_routes()),
+        self.surfaces: dict[str, Surface] = {
+            surface.provider: surface for make in _SURFACES for surface in [make(context)]
         }
 
     def advance(self) -> float:
         """Let everything happen that is due; returns the time."""
         now = self.context.clock.now()
-        for part in self._ageing:
-            part.advance(now)
+        for surface in self.surfaces.values():
+            surface.advance(now)
         return now
 
     def due_webhooks(self) -> list[Webhook]:
         """The webhook deliveries whose time has come, each once."""
         return self.context.outbox.due(self.advance())
 
+    def environment(self, url: str) -> dict[str, dict[str, str]]:
+        """For each provider the variables that point its SDK, and halfrate, at an emulator with that URL."""
+        base = url.rstrip("/")
+        return {
+            name: surface.environment(base if name in _AT_THE_ROOT else f"{base}/{name}")
+            for name, surface in self.surfaces.items()
+        }
+
     async def respond(self, request: Request) -> Response:
         """Answer one request. Never raises for anything a client can send."""
-        provider = _provider_of(request)
+        surface, request = self._surface(request)
         request_id = self.context.reply_id()
         now = self.advance()
         try:
-            response = await self._respond(provider, request, now)
+            response = await self._respond(surface, request, now)
         except ApiError as error:
-            response = _refused(provider, error, request_id)
-        name = "x-request-id" if provider == "openai" else "request-id"
-        return msgspec.structs.replace(response, headers={**response.headers, name: request_id})
+            response = surface.refused(error, request_id)
+        headers = {**response.headers, surface.request_id_header: request_id}
+        return msgspec.structs.replace(response, headers=headers)
 
-    async def _respond(self, provider: str, request: Request, now: float) -> Response:
-        project = _authenticated(provider, request)
-        found = self._routes[provider].find(request.method, request.path)
+    def _surface(self, request: Request) -> tuple[Surface, Request]:
+        """Whose API a request speaks, and the request as that one knows it."""
+        mount, _, rest = request.path.removeprefix("/").partition("/")
+        if mount in self.surfaces and mount not in _AT_THE_ROOT:
+            return self.surfaces[mount], msgspec.structs.replace(request, path=f"/{rest}")
+        return self.surfaces["anthropic" if _speaks_anthropic(request) else "openai"], request
+
+    async def _respond(self, surface: Surface, request: Request, now: float) -> Response:
+        provider = surface.provider
+        project = surface.authenticated(request)
+        found = surface.routes.find(request.method, request.path)
         if found is None:
-            message = (
-                f"Invalid URL ({request.method} {request.path})" if provider == "openai" else "Not found"
-            )
-            raise ApiError(404, message)
+            raise surface.unknown_path(request)
         route, args = found
         about = self.context.attempt()
         if route.operation == "realtime":
@@ -91,39 +100,10 @@ class World:
             raise
 
 
-def _provider_of(request: Request) -> str:
-    """Whose API a request speaks. Both have /v1/models: there the headers decide."""
+def _speaks_anthropic(request: Request) -> bool:
+    """Whether a request without a mount is one to Anthropic. Both have /v1/models: there the headers decide."""
     path = request.path
     if path.startswith(("/v1/messages", "/v1/organizations/")):
-        return "anthropic"
-    if path.startswith("/v1/models") and (request.header("anthropic-version") or request.header("x-api-key")):
-        return "anthropic"
-    return "openai"
-
-
-def _authenticated(provider: str, request: Request) -> str:
-    """The key, which stands for a project or workspace. Any will do, but those that are bad by their name."""
-    scheme, _, bearer = request.header("authorization").partition(" ")
-    key = bearer.strip() if scheme.lower() == "bearer" else ""
-    if provider == "anthropic":
-        key = request.header("x-api-key") or key
-        if not key or key.startswith(_BAD_KEYS):
-            raise ApiError(401, "invalid x-api-key")
-        version = request.header("anthropic-version")
-        if not version:
-            raise ApiError(400, "anthropic-version: header is required")
-        if version not in VERSIONS:
-            raise ApiError(400, f'anthropic-version: "{version}" is not a valid version')
-        return key
-    if not key:
-        message = "You didn't provide an API key. You need to provide your API key in an Authorization header"
-        raise ApiError(401, f"{message} using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).")
-    if key.startswith(_BAD_KEYS):
-        raise ApiError(401, f"Incorrect API key provided: {key}.", code="invalid_api_key")
-    return key
-
-
-def _refused(provider: str, error: ApiError, request_id: str) -> Response:
-    if provider == "openai":
-        return json_response(openai_error(error), error.status, error.headers)
-    return json_response(anthropic_error(error, request_id), error.status, error.headers)
+        return True
+    named = request.header("anthropic-version") or request.header("x-api-key")
+    return path.startswith("/v1/models") and bool(named)

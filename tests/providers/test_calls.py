@@ -1,5 +1,6 @@
 """Realtime calls of both dialects: what is sent, and what is made of every answer."""
 
+import functools
 import json
 from typing import Any
 
@@ -16,6 +17,7 @@ from halfrate.providers.base import Blame, Call, CallRefused, Reply, Tier
 from halfrate.providers.calls import asks_for_stream, counted, on_one_line, period, seconds_of
 
 PREFIX = "hr-k3v9x2m4qp-0-2-"
+UNDERSTAND = functools.partial(openai_calls.understand, "OpenAI")
 CHAT = Call(endpoint="chat", row_id=f"{PREFIX}7", body=b"{}")
 OPENAI = openai_results.line_reader("chat", PREFIX)
 ANTHROPIC = anthropic_results.line_reader(PREFIX)
@@ -43,7 +45,7 @@ def claude_fault(kind: str, message: str = "no", **more: Any) -> dict[str, Any]:
 
 
 def refusal(provider: str, found: Answer) -> CallRefused:
-    understand = openai_calls.understand if provider == "openai" else anthropic_calls.understand
+    understand = UNDERSTAND if provider == "openai" else anthropic_calls.understand
     with pytest.raises(CallRefused) as raised:
         understand(CHAT, found)
     return raised.value
@@ -114,7 +116,7 @@ def chat_reply(**more: Any) -> dict[str, Any]:
 
 def test_an_openai_reply_is_a_line_of_an_output_file() -> None:
     raw = json.dumps(chat_reply(service_tier="flex"), indent=2, ensure_ascii=False).encode()
-    reply = openai_calls.understand(CHAT, answer(200, raw, request_id="req_9"))
+    reply = openai_calls.understand("OpenAI", CHAT, answer(200, raw, request_id="req_9"))
     assert (reply.tier, reply.line.count(b"\n"), reply.line.endswith(b"\n")) == ("flex", 1, True)
     assert raw.replace(b"\n", b"") in reply.line
     line = json.loads(reply.line)
@@ -139,7 +141,7 @@ def test_an_openai_reply_is_a_line_of_an_output_file() -> None:
     ],
 )
 def test_the_tier_that_a_row_was_served_in(served: dict[str, Any], tier: str) -> None:
-    reply = openai_calls.understand(CHAT, answer(200, chat_reply(**served)))
+    reply = openai_calls.understand("OpenAI", CHAT, answer(200, chat_reply(**served)))
     assert (reply.tier, openai_calls.tier_of(reply.line)) == (tier, tier)
 
 
@@ -176,7 +178,7 @@ def test_no_line_makes_the_tier_fail(line: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"id": "c", "choi', b"[1]", b'"text"', b'{"a":"x\ny"}'])
 def test_an_answer_that_cannot_be_read_was_most_likely_paid_for(body: bytes) -> None:
-    for understand in (openai_calls.understand, anthropic_calls.understand):
+    for understand in (UNDERSTAND, anthropic_calls.understand):
         with pytest.raises(OutcomeUnknown, match="most likely"):
             understand(CHAT, answer(200, body))
 
@@ -184,7 +186,7 @@ def test_an_answer_that_cannot_be_read_was_most_likely_paid_for(body: bytes) -> 
 @pytest.mark.parametrize("status", [202, 204])
 def test_a_success_that_is_no_answer_leaves_it_open(status: int) -> None:
     with pytest.raises(OutcomeUnknown):
-        openai_calls.understand(CHAT, answer(status, b""))
+        openai_calls.understand("OpenAI", CHAT, answer(status, b""))
 
 
 # ---------------------------------------------------------------- errors
@@ -279,7 +281,7 @@ def test_what_an_anthropic_error_lies_in(status: int, body: Any, blame: Blame, k
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520, 524, 529])
 def test_what_a_gateway_says_of_a_call_is_not_believed(status: int) -> None:
     """It gave up waiting; the provider may be answering still."""
-    for understand in (openai_calls.understand, anthropic_calls.understand):
+    for understand in (UNDERSTAND, anthropic_calls.understand):
         with pytest.raises(OutcomeUnknown, match=f"answered {status}"):
             understand(CHAT, answer(status, b"<html>cloudflare</html>"))
 
@@ -370,7 +372,7 @@ def test_openai_budgets() -> None:
         "x-ratelimit-remaining-tokens": "159976",
         "x-ratelimit-reset-tokens": "9ms",
     }
-    found = openai_calls.understand(CHAT, answer(200, chat_reply(), headers)).windows
+    found = openai_calls.understand("OpenAI", CHAT, answer(200, chat_reply(), headers)).windows
     assert found == (
         Window(kind="requests", limit=200, remaining=199, per=86_400.0),
         Window(kind="tokens", limit=160_000, remaining=159_976),
@@ -401,4 +403,4 @@ def test_headers_that_say_nothing_are_no_budget() -> None:
     assert counted("tokens", "0", "0") is None
     assert counted("tokens", "100", None) is None
     assert counted("tokens", "many", "few") is None
-    assert isinstance(openai_calls.understand(CHAT, answer(200, chat_reply())), Reply)
+    assert isinstance(openai_calls.understand("OpenAI", CHAT, answer(200, chat_reply())), Reply)

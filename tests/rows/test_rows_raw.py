@@ -1,18 +1,23 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from halfrate.base.errors import StorageError
-from halfrate.base.results import Kind
-from halfrate.base.types import NativeForm
+from halfrate.base.results import Kind, ResultRow, UnreadableLine
+from halfrate.base.types import RawForm
 from halfrate.rows.output import Snapshot
 from halfrate.rows.raw import RawAttempt, RawShard, write_raw
 
 from .made import answered, jsonl, outcome_file, refused, snapshot
+
+OPENAI = RawForm()
+ANTHROPIC = RawForm("custom_id", b',"result":{"type":"canceled"}}\n')
 
 
 def good(name: str, text: str, **more: Any) -> dict[str, Any]:
@@ -37,8 +42,22 @@ def raw_file(path: Path, lines: list[Any]) -> Path:
     return path
 
 
+def reader(prefix: str) -> Callable[[bytes], ResultRow]:
+    """Knows a row by its id, and a success by its status."""
+
+    def read(line: bytes) -> ResultRow:
+        found = msgspec.json.decode(line)
+        digits = found["custom_id"].removeprefix(prefix)
+        if digits == found["custom_id"] or not (digits.isascii() and digits.isdigit()):
+            raise UnreadableLine(digits)
+        good = "result" in found or found["response"]["status_code"] == 200
+        return ResultRow(int(digits), Kind.SUCCEEDED if good else Kind.FAILED)
+
+    return read
+
+
 def write(
-    source: Snapshot, shards: list[RawShard], folder: Path, form: NativeForm = "openai", **options: Any
+    source: Snapshot, shards: list[RawShard], folder: Path, form: RawForm = OPENAI, **options: Any
 ) -> list[Any]:
     target = folder / "raw.jsonl"
     rows = write_raw(source, shards, target, form, **options)
@@ -57,13 +76,13 @@ def test_lines_come_in_input_order_under_the_users_ids(tmp_path: Path) -> None:
     ids = ["a", 'quo"te\\1', "ünï\u2028", "a"]
     one, two = "hr-k3v9x2m4qp-0-1-", "hr-k3v9x2m4qp-1-1-"
     first = RawAttempt(
-        one,
+        reader(one),
         (raw_file(tmp_path / "1", [good(f"{one}1", "B", custom=f"{one}0"), good(f"{one}0", "A")]),),
         outcome_file(tmp_path / "o1", [answered("A"), answered("B")]),
     )
     spaced = b'{"response" : {"status_code":200,"body":{"text":"\\"custom_id\\":\\"%b3\\""}}, "custom_id" :\t"%b3"}\r\n'
     second = RawAttempt(
-        two,
+        reader(two),
         (raw_file(tmp_path / "2", [spaced % (two.encode(), two.encode()), good(f"{two}2", "C")]),),
         outcome_file(tmp_path / "o2", [answered("C"), answered("D")]),
     )
@@ -79,7 +98,7 @@ def test_the_attempt_that_speaks_for_a_row_gives_its_line(tmp_path: Path) -> Non
     one, two = "hr-j-0-1-", "hr-j-0-2-"
     passing, final = Kind.FAILED_PASSING, Kind.FAILED
     first = RawAttempt(
-        one,
+        reader(one),
         (
             # A twin and an error file: the first success of an attempt speaks, not the first line.
             raw_file(tmp_path / "1a", [bad(f"{one}0", 500), good(f"{one}1", "kept"), bad(f"{one}2", 500)]),
@@ -95,7 +114,7 @@ def test_the_attempt_that_speaks_for_a_row_gives_its_line(tmp_path: Path) -> Non
         ),
     )
     second = RawAttempt(
-        two,
+        reader(two),
         (
             raw_file(
                 tmp_path / "2",
@@ -119,10 +138,10 @@ def test_the_attempt_that_speaks_for_a_row_gives_its_line(tmp_path: Path) -> Non
 
 def test_a_shard_that_never_ran(tmp_path: Path) -> None:
     shards = [
-        RawShard(0, 2, (RawAttempt("hr-j-0-1-", (raw_file(tmp_path / "empty", []),), None),)),
+        RawShard(0, 2, (RawAttempt(reader("hr-j-0-1-"), (raw_file(tmp_path / "empty", []),), None),)),
         RawShard(2, 1, ()),
     ]
-    found = write(snapshot(tmp_path, b"", "csv"), shards, tmp_path, "anthropic")
+    found = write(snapshot(tmp_path, b"", "csv"), shards, tmp_path, ANTHROPIC)
     assert found == [{"custom_id": str(i), "result": {"type": "canceled"}} for i in range(3)]
 
 
@@ -143,16 +162,16 @@ def test_ids_come_from_the_id_column(tmp_path: Path, form: Any) -> None:
         {"custom_id": f"{prefix}{i}", "result": {"type": "succeeded", "message": {"n": i}}} for i in (2, 0, 1)
     ]
     attempt = RawAttempt(
-        prefix, (raw_file(tmp_path / "1", lines),), outcome_file(tmp_path / "o", [answered(1)] * 3)
+        reader(prefix), (raw_file(tmp_path / "1", lines),), outcome_file(tmp_path / "o", [answered(1)] * 3)
     )
-    found = write(source, [RawShard(0, 3, (attempt,))], tmp_path, "anthropic", id_column="key")
+    found = write(source, [RawShard(0, 3, (attempt,))], tmp_path, ANTHROPIC, id_column="key")
     assert found == [
         {"custom_id": key, "result": {"type": "succeeded", "message": {"n": i}}} for i, key in enumerate(ids)
     ]
 
 
 def test_missing_files_and_other_rows_are_named(tmp_path: Path) -> None:
-    lost = RawShard(0, 1, (RawAttempt("hr-j-0-1-", (tmp_path / "lost",), None),))
+    lost = RawShard(0, 1, (RawAttempt(reader("hr-j-0-1-"), (tmp_path / "lost",), None),))
     with pytest.raises(StorageError, match="moved or removed"):
         write(batch_file(tmp_path, ["a"]), [lost], tmp_path)
     for ids in (["a"], ["a", "b", "c"]):
@@ -167,7 +186,7 @@ def test_lines_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
     odd = b'{"custom_id":"\xff"}\n'
     lines = [deep, odd, good(f"{prefix}\u0661", "x"), good(f"{prefix}0", "A"), deep]
     attempt = RawAttempt(
-        prefix, (raw_file(tmp_path / "1", lines),), outcome_file(tmp_path / "o", [answered("A")])
+        reader(prefix), (raw_file(tmp_path / "1", lines),), outcome_file(tmp_path / "o", [answered("A")])
     )
     (found,) = write(batch_file(tmp_path, ["a"]), [RawShard(0, 1, (attempt,))], tmp_path)
     assert found["response"]["body"]["text"] == "A"

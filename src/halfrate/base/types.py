@@ -11,6 +11,9 @@ Endpoint = Literal["chat", "responses", "embeddings", "messages"]
 InputFormat = Literal["jsonl", "csv", "tsv", "parquet"]
 OutputFormat = Literal["jsonl", "csv", "parquet"]
 NativeForm = Literal["openai", "anthropic"]
+Adoption = Literal["metadata", "name", "id", "file", "count"]
+"""By what a batch is found again whose create got no reply: metadata of ours, a name of ours, an id that we choose,
+the file that it was made from, or its time and number of rows alone."""
 
 
 class Outcome(enum.StrEnum):
@@ -50,13 +53,34 @@ class Envelope(msgspec.Struct, frozen=True):
     after: bytes
 
 
+class RawForm(msgspec.Struct, frozen=True):
+    """How a provider's own result lines name their rows, and what is written for a row that has none.
+
+    `not_run`: what follows the id in such a line, to its end.
+    """
+
+    id_field: str = "custom_id"
+    not_run: bytes = (
+        b',"response":null,"error":{"code":"not_run","message":"the provider gave no result for this row"}}\n'
+    )
+
+
+class Option(msgspec.Struct, frozen=True):
+    """Something about a whole job that a provider lets one choose: `--option name=value`."""
+
+    name: str
+    help: str
+    choices: tuple[str, ...] = ()
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider can do, so that nothing above the adapters asks for its name."""
 
     provider: str
     title: str
     endpoints: tuple[Endpoint, ...]
-    native_form: NativeForm
+    native_form: NativeForm | None
+    """The form of batch file that goes through untouched; None: there is none that could."""
     limits: Limits
     framing: Framing
     uploads_file: bool
@@ -70,6 +94,24 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     creates_per_hour: int | None = None
     url_variable: str
     default_url: str
+    batches: bool = True
+    """Whether there are batches at all. Without, rows are run in real time."""
+    least_rows: int = 1
+    """Fewer rows than that make no batch."""
+    windows: tuple[str, ...] = ("24h",)
+    """How long a batch may take, as the provider has it; the first is what is asked for unless told otherwise."""
+    discount: str = "50 %"
+    """Off the price of real time, for people: what a model costs stands in the price book."""
+    cache_stacks: bool | None = None
+    """Whether cached tokens are cheaper still in a batch. None: the provider does not say, or it differs."""
+    kept: str = ""
+    """How long results are kept at the provider, for people."""
+    adoption: Adoption
+    rescues: bool = True
+    """Whether a row of a batch can be run in real time as it is: same account, same model."""
+    needs_key: bool = True
+    options: tuple[Option, ...] = ()
+    raw: RawForm = RawForm()
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -91,6 +133,8 @@ class RequestSpec(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     schema: dict[str, Any] | None = None
     params: dict[str, Any] = {}
+    options: dict[str, str] = {}
+    """What was chosen of the provider's options."""
     native: NativeForm | None = None
     """The input is a batch file of this form, and its bodies go through untouched."""
     id_column: str | None = None

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -79,6 +79,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     envelope: Envelope
     row_prefix: str
     first_row: int
+    params: dict[str, Any] = {}
     load: Callable[[bytes], Load] = guess
     most_a_minute: int | None = None
 
@@ -368,6 +369,8 @@ class _Run:
             return None
         call = Call(
             endpoint=work.endpoint,
+            model=work.model,
+            params=work.params,
             row_id=row.name,
             body=row.body,
             tier=work.tier,

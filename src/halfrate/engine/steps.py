@@ -349,6 +349,7 @@ class Worker:
             account=shard.account,
             model=shard.model,
             endpoint=job.spec.endpoint,
+            params=job.spec.params,
             tier=_tier(shard.tier),
             requests=intent.requests,
             rows=shard.sending,
@@ -545,6 +546,9 @@ class Worker:
         return Intent(
             tag=shard.tag,
             endpoint=job.spec.endpoint,
+            model=shard.model,
+            params=job.spec.params,
+            options=job.spec.options,
             requests=path,
             rows=shard.sending,
             file_id=shard.refs.file_id,

@@ -13,7 +13,7 @@ import msgspec
 
 from halfrate.base.errors import IllegalStep, OutcomeUnknown, Refused, UsageError
 from halfrate.base.results import RESULTS_GONE, Kind, LineReader
-from halfrate.base.types import Capabilities, Endpoint, Envelope, Framing, Limits, RequestSpec
+from halfrate.base.types import Capabilities, Endpoint, Envelope, Framing, Limits, RawForm, RequestSpec
 from halfrate.providers.anthropic_calls import KEEP, errored, tier_of, understand
 from halfrate.providers.anthropic_results import id_of, line_reader
 from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Tier
@@ -72,6 +72,10 @@ class Anthropic:
         key_variables=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         url_variable="ANTHROPIC_BASE_URL",
         default_url="https://api.anthropic.com",
+        cache_stacks=True,
+        kept="29 days from the create",
+        adoption="count",
+        raw=RawForm("custom_id", b',"result":{"type":"canceled"}}\n'),
     )
 
     def __init__(self, account: Account) -> None:

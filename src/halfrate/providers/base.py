@@ -11,7 +11,7 @@ it can end is one of three: it returns, it raises `Refused` (nothing was started
 import enum
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -42,6 +42,12 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
     tag: str
     endpoint: Endpoint
+    model: str = ""
+    """As the account names it; "" for rows of several models, where the provider allows that."""
+    params: dict[str, Any] = {}
+    """Fields of the body that the user set: where the provider has them once for the whole batch, they go there."""
+    options: dict[str, str] = {}
+    """What was chosen of the provider's own options."""
     requests: Path
     rows: int
     file_id: str | None = None
@@ -104,6 +110,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     endpoint: Endpoint
+    model: str = ""
+    params: dict[str, Any] = {}
+    """As in `Intent`."""
     row_id: str
     body: bytes
     tier: Tier = "standard"

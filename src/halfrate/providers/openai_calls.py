@@ -106,12 +106,12 @@ def line_of(row_id: str, status: int, body: bytes, request_id: str | None = None
     )
 
 
-def understand(call: Call, answer: Answer) -> Reply:
+def understand(title: str, call: Call, answer: Answer) -> Reply:
     """The reply in an answer. Raises CallRefused for an error, OutcomeUnknown for what makes no sense."""
     windows = _windows(answer)
     if answer.status != 200:
-        raise refuse("OpenAI", answer, windows, lambda fault: _refusal(call, answer, fault))
-    served = read("OpenAI", _decode_served, answer.body)
+        raise refuse(title, answer, windows, lambda fault: _refusal(call, answer, fault))
+    served = read(title, _decode_served, answer.body)
     line = line_of(call.row_id, 200, answer.body, answer.request_id)
     return Reply(line=line, tier=_tier(served), windows=windows)
 

@@ -43,6 +43,12 @@ def adapter_class(provider: str) -> type[Adapter]:
     )
 
 
+def decoder(provider: str) -> Adapter:
+    """An adapter that understands what the provider sent, and never calls it: no key is needed for that."""
+    kind = adapter_class(provider)
+    return kind(Account(provider=provider, base_url=kind.capabilities.default_url, key=""))
+
+
 def split_model(name: str) -> tuple[str, str]:
     """`openai/gpt-4.1-mini` -> ("openai", "gpt-4.1-mini"). Raises UsageError."""
     provider, slash, model = name.partition("/")

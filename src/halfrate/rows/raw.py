@@ -3,17 +3,17 @@
 import array
 import mmap
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from halfrate.base.errors import StorageError
-from halfrate.base.results import Kind
-from halfrate.base.types import NativeForm
+from halfrate.base.results import Kind, ResultRow, UnreadableLine
+from halfrate.base.types import RawForm
 from halfrate.rows.arrow import batches, column_of, column_values, open_parquet
 from halfrate.rows.csv_table import read_csv_rows
 from halfrate.rows.lines import BLOCK
@@ -23,19 +23,14 @@ from halfrate.rows.sources import DELIMITERS, jsonl_objects, native_ids
 from halfrate.rows.target import TargetFile
 from halfrate.rows.values import value_text
 
-_ID: Final = re.compile(rb'("custom_id"\s*:\s*)"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]+"')
 _FILE_BITS: Final = 48  # a place is `file << 48 | offset + 1`; 0 says that there is none
 _OFFSET: Final = (1 << _FILE_BITS) - 1
-_NOT_RUN: Final = {
-    "openai": b',"response":null,"error":{"code":"not_run","message":"the provider gave no result for this row"}}\n',
-    "anthropic": b',"result":{"type":"canceled"}}\n',
-}
 
 
 class RawAttempt(msgspec.Struct, frozen=True):
-    """One attempt at a shard: the ids it sent begin with `prefix`; `files` are its result files as they came."""
+    """One attempt at a shard: `read` understands its result lines, `files` holds them as they came."""
 
-    prefix: str
+    read: Callable[[bytes], ResultRow]
     files: tuple[Path, ...]
     outcomes: Path | None
 
@@ -48,18 +43,11 @@ class RawShard(msgspec.Struct, frozen=True):
     attempts: tuple[RawAttempt, ...]
 
 
-class _Line(msgspec.Struct, gc=False):
-    custom_id: str
-
-
-_id_of = msgspec.json.Decoder(_Line).decode
-
-
 def write_raw(
     snapshot: Snapshot,
     shards: Sequence[RawShard],
     target: Path,
-    form: NativeForm,
+    form: RawForm,
     *,
     id_column: str | None = None,
 ) -> int:
@@ -68,6 +56,7 @@ def write_raw(
     The id is the batch file's own, else what `id_column` holds, else the row's number from 0.
     """
     ids = _ids(snapshot, id_column)
+    our_id = re.compile(rb'("%b"\s*:\s*)"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]+"' % form.id_field.encode())
     rows = 0
     with TargetFile(target) as file:
         for shard in shards:
@@ -81,7 +70,7 @@ def write_raw(
                     if name is None:
                         raise mismatch(rows + slot, sum(shard.rows for shard in shards))
                     line = files.line(places[slot])
-                    block.append(_renamed(line, name) if line is not None else _not_run(name, form))
+                    block.append(_renamed(our_id, line, name) if line is not None else _not_run(name, form))
                     size += len(block[-1])
                     if size > BLOCK:
                         file.write(b"".join(block))
@@ -95,12 +84,12 @@ def write_raw(
     return rows
 
 
-def _renamed(line: bytes, name: bytes) -> bytes:
-    return _ID.sub(lambda match: match.group(1) + name, line, count=1)
+def _renamed(our_id: re.Pattern[bytes], line: bytes, name: bytes) -> bytes:
+    return our_id.sub(lambda match: match.group(1) + name, line, count=1)
 
 
-def _not_run(name: bytes, form: NativeForm) -> bytes:
-    return b'{"custom_id":' + name + _NOT_RUN[form]
+def _not_run(name: bytes, form: RawForm) -> bytes:
+    return b'{"%b":' % form.id_field.encode() + name + form.not_run
 
 
 def _ids(snapshot: Snapshot, id_column: str | None) -> Iterator[bytes]:
@@ -146,15 +135,13 @@ class _Files:
         places = array.array("Q", bytes(8 * shard.rows))
         settled: set[int] | bytearray = bytearray(shard.rows)
         for attempt in shard.attempts:
-            fresh = bytearray(shard.rows)
+            kinds = bytearray(shard.rows)
             for path in attempt.files:
-                for slot, place, line in self._scan(path, attempt.prefix):
-                    if settled[slot]:
-                        continue
+                for slot, place, kind in self._scan(path, attempt.read):
                     # Within an attempt the first success speaks, as it did when the results were taken in.
-                    if fresh[slot] and not (_succeeded(line) and not _succeeded(self.line(places[slot]))):
+                    if settled[slot] or (kinds[slot] and not (kind == Kind.SUCCEEDED != kinds[slot])):
                         continue
-                    fresh[slot] = 1
+                    kinds[slot] = kind
                     places[slot] = place
             if attempt.outcomes is not None:
                 with OutcomeFile(attempt.outcomes) as outcomes:
@@ -170,25 +157,21 @@ class _Files:
         data.seek((place & _OFFSET) - 1)
         return data.readline().rstrip(b"\r\n") + b"\n"
 
-    def _scan(self, path: Path, prefix: str) -> Iterator[tuple[int, int, bytes]]:
+    def _scan(self, path: Path, read: Callable[[bytes], ResultRow]) -> Iterator[tuple[int, int, int]]:
         data = self._map(path)
         if data is None:
             return
         number = len(self._maps) - 1 << _FILE_BITS
-        first, rows, length = self._shard.first_row, self._shard.rows, len(prefix)
+        first, rows = self._shard.first_row, self._shard.rows
         at = 0
         while line := data.readline():
             try:
-                name = _id_of(line).custom_id
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                name = ""
-            digits = name[length:]
-            if name.startswith(prefix) and digits.isascii() and digits.isdigit():
-                slot = int(digits) - first
-                if 0 <= slot < rows:
-                    yield slot, number | at + 1, line
-                    # Whoever took the line may have read elsewhere.
-                    data.seek(at + len(line))
+                found = read(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnreadableLine):
+                pass
+            else:
+                if 0 <= found.row - first < rows:
+                    yield found.row - first, number | at + 1, found.kind
             at += len(line)
 
     def _map(self, path: Path) -> mmap.mmap | None:
@@ -204,31 +187,3 @@ class _Files:
         self._stack.callback(data.close)
         self._maps.append(data)
         return data
-
-
-class _Result(msgspec.Struct, gc=False):
-    type: Any = None
-
-
-class _Response(msgspec.Struct, gc=False):
-    status_code: Any = None
-
-
-class _Judged(msgspec.Struct, gc=False):
-    result: _Result | None = None
-    response: _Response | None = None
-
-
-_judged = msgspec.json.Decoder(_Judged).decode
-
-
-def _succeeded(line: bytes | None) -> bool:
-    if line is None:
-        return False
-    try:
-        value = _judged(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    if value.result is not None:
-        return value.result.type == "succeeded"
-    return value.response is not None and value.response.status_code == 200

@@ -27,7 +27,7 @@ from halfrate.engine.owner import Owner
 from halfrate.engine.steps import Worker
 from halfrate.engine.watch import beliefs, job_view
 from halfrate.providers.base import Account, Adapter
-from halfrate.providers.registry import account_of, adapter_class
+from halfrate.providers.registry import account_of, adapter_class, decoder
 from halfrate.rows.collect import Check, RecordFormat
 from halfrate.rows.output import ShardView, Snapshot, write_output
 from halfrate.rows.records import record_decoder
@@ -418,7 +418,7 @@ class Service:
             self._snapshot(job),
             self._raw_shards(job),
             target,
-            facts.native_form,
+            facts.raw,
             id_column=job.spec.id_column,
         )
         return target
@@ -543,6 +543,7 @@ class Service:
     def _raw_shards(self, job: Job) -> "list[RawShard]":
         from halfrate.rows.raw import RawAttempt, RawShard
 
+        adapter = decoder(job.spec.provider)
         files = self.files(job.id)
         return [
             RawShard(
@@ -550,7 +551,7 @@ class Service:
                 shard.rows,
                 tuple(
                     RawAttempt(
-                        row_prefix(shard.id, attempt),
+                        adapter.line_reader(job.spec.endpoint, row_prefix(shard.id, attempt)).general,
                         tuple(files.all_results(shard.number, attempt)),
                         files.outcomes(shard.number, attempt),
                     )

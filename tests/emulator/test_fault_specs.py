@@ -49,7 +49,7 @@ def test_every_fault_reads_back_what_it_writes(name: str) -> None:
         ("row-error:times=1.5", "whole number"),
         ("row-error:status=", "whole number"),
         ("row-error:sticky=yes", "true or false"),
-        ("row-error:provider=gemini", "openai, anthropic"),
+        ("row-error:provider=nobody", "openai, anthropic"),
         ("row-error:match=", "empty"),
         ("row-error:status=1,status=2", "twice"),
         ("batch-expire:done=1.1", "between 0 and 1"),

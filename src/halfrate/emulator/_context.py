@@ -3,9 +3,11 @@
 import random
 from datetime import UTC, datetime
 
+from halfrate.emulator._bigquery_store import Tables
 from halfrate.emulator._cache import PromptCache
 from halfrate.emulator._clock import Clock
 from halfrate.emulator._faults import FaultBook
+from halfrate.emulator._gcs_store import Buckets
 from halfrate.emulator._meter import Meter
 from halfrate.emulator._settings import CacheModel, Limits, Pace
 from halfrate.emulator._spool import Spool
@@ -16,7 +18,15 @@ class Context:
     """Shared state. Made anew by a reset, except for the clock, the faults and the meter."""
 
     def __init__(
-        self, seed: int, clock: Clock, pace: Pace, limits: Limits, *, cache: CacheModel | None, spool: Spool
+        self,
+        seed: int,
+        clock: Clock,
+        pace: Pace,
+        limits: Limits,
+        *,
+        cache: CacheModel | None,
+        spool: Spool,
+        s3: str | None = None,
     ) -> None:
         self.seed = seed
         self.clock = clock
@@ -28,6 +38,11 @@ class Context:
         self.cache = PromptCache(cache, self.faults)
         self.spool = spool
         self.outbox = Outbox(self.faults)
+        self.buckets = Buckets(spool, self.meter)
+        self.tables = Tables(spool)
+        self.s3_buckets = Buckets(spool, self.meter)
+        self.s3_url = s3
+        """Where the S3 is that Bedrock reads and writes; None: the emulator's own."""
         self._serial = 0
         # Polling more often must not change the ids of what is made, so replies draw theirs elsewhere.
         self._replies = random.Random(f"{seed}:replies")

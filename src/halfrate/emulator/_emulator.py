@@ -20,7 +20,8 @@ from halfrate.emulator._world import World
 class Emulator:
     """The providers' batch APIs on this machine, without a key and without a bill.
 
-    The same seed and the same requests in the same order give the same ids, answers and faults.
+    The same seed and the same requests in the same order give the same ids, answers and faults. `s3` is the URL of an
+    S3 that holds the data of Bedrock jobs; without it the emulator has one of its own, under `/s3`.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Emulator:
         limits: Limits | None = None,
         cache: CacheModel | None = None,
         webhooks: Iterable[WebhookTarget] = (),
+        s3: str | None = None,
     ) -> None:
         self.clock: Clock = RealClock() if clock is None else clock
         self.pace = pace or Pace()
         self.limits = limits or Limits()
         self._seed = seed
         self._cache = cache
+        self._s3 = s3
         self._faults = [parse_fault(fault) if isinstance(fault, str) else fault for fault in faults]
         self._targets = list(webhooks)
         self._spool = Spool()
@@ -47,7 +50,7 @@ class Emulator:
 
     def _new_world(self) -> World:
         context = Context(
-            self._seed, self.clock, self.pace, self.limits, cache=self._cache, spool=self._spool
+            self._seed, self.clock, self.pace, self.limits, cache=self._cache, spool=self._spool, s3=self._s3
         )
         for fault in self._faults:
             context.faults.add(fault)

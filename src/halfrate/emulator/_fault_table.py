@@ -28,7 +28,29 @@ class FaultKind(msgspec.Struct, frozen=True):
     """A lasting fault goes on until cleared; the others strike once unless rate, times or match say more."""
 
 
-PROVIDERS = ("openai", "anthropic")
+PROVIDERS = (
+    "openai",
+    "anthropic",
+    "azure",
+    "groq",
+    "together",
+    "moonshot",
+    "qwen",
+    "zhipu",
+    "deepinfra",
+    "doubleword",
+    "novita",
+    "voyage",
+    "mistral",
+    "xai",
+    "fireworks",
+    "bedrock",
+    "s3",
+    "gemini",
+    "vertex",
+    "gcs",
+    "bigquery",
+)
 
 COMMON_KEYS: dict[str, Key] = {
     "rate": Key("float", None, "share of the chances it takes, 0 to 1"),

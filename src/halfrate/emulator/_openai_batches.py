@@ -5,9 +5,11 @@
                   in_progress -> expired                   after 24 h; finished rows are delivered and billed
     validating, in_progress, finalizing -> cancelling -> cancelled     finished rows are delivered and billed
 
-Creation is not idempotent: the same call twice makes two batches.
+Creation is not idempotent: the same call twice makes two batches. The life cycle is that of every dialect, whatever
+it calls the states.
 """
 
+import math
 import random
 from array import array
 from collections import defaultdict, deque
@@ -15,9 +17,9 @@ from collections import defaultdict, deque
 import msgspec
 
 from halfrate.emulator._context import Context
+from halfrate.emulator._dialects import OPENAI, Dialect
 from halfrate.emulator._openai_files import OpenAIFiles, StoredFile, listing, page_after, read_life
 from halfrate.emulator._openai_input import InputCheck
-from halfrate.emulator._openai_models import ENDPOINTS
 from halfrate.emulator._openai_run import LIVE, OpenAIBatch, advance_batch, cancel_batch
 from halfrate.emulator._quirks import bend_create, draw_quirks, refuse_create
 from halfrate.emulator._routes import Call, Route
@@ -35,23 +37,50 @@ from halfrate.emulator._wire import (
 _HOUR = 3_600.0
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """What a create call asks for, once it has been checked."""
+
+    stored: StoredFile
+    endpoint: str
+    window: str
+    hours: int
+    metadata: Document | None
+    params: Document
+    output_life: float | None
+    deletes_input: bool
+
+
 class OpenAIBatches:
     """The batches of every key."""
 
-    def __init__(self, context: Context, files: OpenAIFiles) -> None:
+    def __init__(self, context: Context, files: OpenAIFiles, dialect: Dialect = OPENAI) -> None:
         self._context = context
         self._files = files
+        self._dialect = dialect
         self._batches: dict[str, OpenAIBatch] = {}
         self._live: dict[str, OpenAIBatch] = {}
         self._creates: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def routes(self) -> list[Route]:
-        return [
-            Route("POST", "/v1/batches", "create", self._create),
-            Route("GET", "/v1/batches", "list", self._list),
-            Route("GET", "/v1/batches/{}", "poll", self._retrieve),
-            Route("POST", "/v1/batches/{}/cancel", "cancel", self._cancel),
+        table = [
+            ("POST", "/batches", "create", self._create),
+            ("GET", "/batches", "list", self._list),
+            ("GET", "/batches/{}", "poll", self._retrieve),
+            ("POST", "/batches/{}/cancel", "cancel", self._cancel),
         ]
+        return [
+            Route(method, pattern, operation, handler)
+            for method, path, operation, handler in table
+            for pattern in self._dialect.routes_to(path)
+        ]
+
+    def _view(self, batch: OpenAIBatch, now: float) -> Document:
+        """The batch object as a reply shows it."""
+        return batch.view(now)
+
+    def _created(self, batch: OpenAIBatch, now: float) -> Document:
+        """What the create call answers with."""
+        return self._view(batch, now)
 
     def advance(self, now: float) -> None:
         """Bring every batch that is not finished up to `now`."""
@@ -71,31 +100,33 @@ class OpenAIBatches:
         )
 
     async def _create(self, call: Call) -> Response:
-        context, faults = self._context, self._context.faults
+        context, faults, provider = self._context, self._context.faults, self._dialect.provider
         body = await read_document(call.request)
         call = msgspec.structs.replace(call, now=context.clock.now())
         context.meter.creates_received += 1
         about = context.attempt()
-        refuse_create(faults, "openai", about)
+        refuse_create(faults, provider, about)
         self._count_create(call)
-        stored, endpoint, metadata = self._checked(call, body)
-        output_life = read_life(body.get("output_expires_after"), "output_expires_after")
-        full = faults.strike("queue-full", "openai", about)
+        asked = self._checked(call, body)
+        full = faults.strike("queue-full", provider, about)
         if full is not None and full.text("mode") == "create":
-            message = "Enqueued token limit reached. Please try again once some batches have been completed."
-            raise ApiError(
-                full.whole("status"), message, code="token_limit_exceeded", headers=full.retry_after()
-            )
-        batch = self._made(call, stored, endpoint)
-        batch.metadata, batch.output_life = metadata, output_life
+            raise self._full(full.whole("status"), full.retry_after())
+        batch = self._made(call, asked)
         batch.quirks.queue_full = full is not None
         self._batches[batch.id] = self._live[batch.id] = batch
-        context.meter.batches_created["openai"] += 1
-        response = json_response(batch.view(call.now))
-        bent = bend_create(faults, "openai", about, response)
+        context.meter.batches_created[provider] += 1
+        response = json_response(self._created(batch, call.now))
+        bent = bend_create(faults, provider, about, response)
         if isinstance(bent, ApiError):
             raise bent
         return bent
+
+    def _full(self, status: int, headers: dict[str, str]) -> ApiError:
+        """A queue that is full at the create call. 429 is the fault's own default, for which a dialect may have
+        another status."""
+        message = "Enqueued token limit reached. Please try again once some batches have been completed."
+        status = self._dialect.full_status if status == 429 else status
+        return ApiError(status, message, code="token_limit_exceeded", headers=headers)
 
     def _count_create(self, call: Call) -> None:
         recent = self._creates[call.project]
@@ -107,61 +138,99 @@ class OpenAIBatches:
             raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": str(wait)})
         recent.append(call.now)
 
-    def _checked(self, call: Call, body: Document) -> tuple[StoredFile, str, Document | None]:
-        for key in ("input_file_id", "endpoint", "completion_window"):
+    def _checked(self, call: Call, body: Document) -> _Asked:
+        dialect = self._dialect
+        needed = ("input_file_id", "endpoint", "completion_window")
+        for key in needed[: 2 if dialect.window_default else 3]:
             if not isinstance(body.get(key), str):
                 message = f"Missing required parameter: '{key}'."
                 raise ApiError(400, message, code="missing_required_parameter", param=key)
         endpoint = body["endpoint"]
-        if endpoint not in ENDPOINTS:
-            expected = ", ".join(f"'{known}'" for known in ENDPOINTS)
+        if endpoint not in dialect.endpoints:
+            expected = ", ".join(f"'{known}'" for known in dialect.endpoints)
             message = f"Invalid value: '{endpoint}'. Supported values are: {expected}."
             raise ApiError(400, message, code="invalid_value", param="endpoint")
-        if body["completion_window"] != "24h":
-            message = f"Invalid value: '{body['completion_window']}'. Value must be '24h'."
-            raise ApiError(400, message, code="invalid_value", param="completion_window")
-        stored = self._files.find(call.project, body["input_file_id"])
-        if stored is None or stored.ready_at > call.now:
-            message = f"Invalid 'input_file_id': no file with id '{body['input_file_id']}' exists."
-            raise ApiError(400, message, code="invalid_value", param="input_file_id")
-        if stored.purpose != "batch":
-            message = f"Invalid 'input_file_id': its purpose is '{stored.purpose}', expected 'batch'."
-            raise ApiError(400, message, code="invalid_value", param="input_file_id")
-        return stored, endpoint, _checked_metadata(body.get("metadata"))
+        window, hours = self._window(body)
+        stored = self._input(call, body["input_file_id"])
+        life = body.get("output_expires_after")
+        return _Asked(
+            stored=stored,
+            endpoint=endpoint,
+            window=window,
+            hours=hours,
+            metadata=_checked_metadata(body.get("metadata")) if dialect.metadata else None,
+            params=_checked_params(body.get("request_params")) if dialect.request_params else {},
+            output_life=read_life(life, "output_expires_after", shortest=dialect.shortest_life),
+            deletes_input=dialect.deletes_input and body.get("auto_delete_input_file") is not False,
+        )
 
-    def _made(self, call: Call, stored: StoredFile, endpoint: str) -> OpenAIBatch:
-        context, pace, now = self._context, self._context.pace, call.now
-        checked = InputCheck(endpoint, context.limits).check(stored.path)
+    def _window(self, body: Document) -> tuple[str, int]:
+        """The completion window and its hours."""
+        dialect = self._dialect
+        asked = dialect.window_default if dialect.window_fixed else body.get("completion_window")
+        window = dialect.window_default if asked is None else asked
+        hours = dialect.hours(window)
+        if hours is None or not isinstance(window, str):
+            message = f"Invalid value: '{window}'. Value must be {_offered(dialect)}."
+            raise ApiError(400, message, code="invalid_value", param="completion_window")
+        return window, hours
+
+    def _input(self, call: Call, file_id: str) -> StoredFile:
+        """The input file, if a batch can be made of it."""
+        stored = self._files.find(call.project, file_id)
+        if stored is None or stored.ready_at > call.now:
+            message = f"Invalid 'input_file_id': no file with id '{file_id}' exists."
+            raise ApiError(400, message, code="invalid_value", param="input_file_id")
+        if stored.purpose != self._dialect.purpose:
+            expected = f"expected '{self._dialect.purpose}'"
+            message = f"Invalid 'input_file_id': its purpose is '{stored.purpose}', {expected}."
+            raise ApiError(400, message, code="invalid_value", param="input_file_id")
+        if stored.pending(call.now):
+            message = f"The file '{file_id}' is not in a processed state yet."
+            raise ApiError(400, message, code="invalid_request", param="input_file_id")
+        return stored
+
+    def _made(self, call: Call, asked: _Asked) -> OpenAIBatch:
+        context, pace, now, dialect = self._context, self._context.pace, call.now, self._dialect
+        checked = InputCheck(dialect, asked.endpoint, context.limits, asked.params).check(asked.stored.path)
         batch_id = context.new_id("batch_")
-        quirks = draw_quirks(context.faults, "openai", batch_id, now)
+        quirks = draw_quirks(context.faults, dialect.provider, batch_id, now)
         if quirks.fail_code is not None:
             message = "The input file failed validation."
             line = quirks.fail_line
             checked.errors.append({"code": quirks.fail_code, "message": message, "param": None, "line": line})
         # The batch keeps its own link to the input: deleting the file does not stop the batch.
         path = context.spool.new()
-        path.hardlink_to(stored.path)
+        path.hardlink_to(asked.stored.path)
         order = array("I", range(len(checked.offsets)))
         if quirks.shuffled:
             shuffled = list(order)
             random.Random(f"{context.seed}:{batch_id}").shuffle(shuffled)
             order = array("I", shuffled)
         starts_at = now + pace.validate + pace.queue + quirks.stuck_seconds
-        seconds = pace.per_1000_rows / 1000
+        expires_at = now + pace.window * asked.hours / 24
+        deadline = expires_at if dialect.expires or quirks.expire_done is not None else math.inf
         return OpenAIBatch(
             id=batch_id,
+            dialect=dialect,
             project=call.project,
-            endpoint=endpoint,
-            input_file_id=stored.id,
+            endpoint=asked.endpoint,
+            window=asked.window,
+            input_file_id=asked.stored.id,
             created_at=now,
-            expires_at=now + pace.window,
+            expires_at=expires_at,
             validated_at=now + pace.validate,
             model=checked.model,
             prompt_tokens=checked.prompt_tokens,
             problems=checked.errors,
             rows=Rows(path, checked.offsets, order),
-            schedule=Schedule.plan(len(order), starts_at, seconds, now + pace.window, quirks),
+            schedule=Schedule.plan(len(order), starts_at, pace.per_1000_rows / 1000, deadline, quirks),
             quirks=quirks,
+            input_bytes=asked.stored.size,
+            params=asked.params,
+            deletes_input=asked.deletes_input,
+            metadata=asked.metadata,
+            output_life=asked.output_life,
         )
 
     def _get(self, call: Call) -> OpenAIBatch:
@@ -171,23 +240,44 @@ class OpenAIBatches:
         return found
 
     async def _retrieve(self, call: Call) -> Response:
-        return json_response(self._get(call).view(call.now))
+        return json_response(self._view(self._get(call), call.now))
 
     async def _list(self, call: Call) -> Response:
         params = call.request.params()
         limit = whole_number(params.get("limit"), "limit", 20, 1, 100)
-        found = [
-            batch.id
+        found = [batch.id for batch in self._listed(call)]
+        page, more = page_after(found, params.get("after"), limit)
+        return json_response(
+            listing([self._view(self._batches[batch_id], call.now) for batch_id in page], more)
+        )
+
+    def _listed(self, call: Call) -> list[OpenAIBatch]:
+        """What a listing may show, the newest first."""
+        return [
+            batch
             for batch in reversed(self._batches.values())
             if batch.project == call.project and batch.quirks.unlisted_until <= call.now
         ]
-        page, more = page_after(found, params.get("after"), limit)
-        return json_response(listing([self._batches[batch_id].view(call.now) for batch_id in page], more))
 
     async def _cancel(self, call: Call) -> Response:
         batch = self._get(call)
         cancel_batch(self._context, batch, call.now)
-        return json_response(batch.view(call.now))
+        return json_response(self._view(batch, call.now))
+
+
+def _offered(dialect: Dialect) -> str:
+    """The windows that a dialect offers, in words."""
+    hours = [f"'{hours}h'" for hours in range(1, 721) if hours in dialect.window_hours]
+    return " or ".join(hours) if len(hours) < 4 else f"between {hours[0]} and {hours[-1]}"
+
+
+def _checked_params(given: object) -> Document:
+    """Model and options of every row."""
+    found = as_document(given)
+    if found is None or not isinstance(found.get("model"), str):
+        message = "Missing required parameter: 'request_params.model'."
+        raise ApiError(400, message, code="missing_required_parameter", param="request_params")
+    return found
 
 
 def _checked_metadata(given: object) -> Document | None:

@@ -1,4 +1,4 @@
-"""OpenAI files and uploads (API reference: Files, Uploads). A file belongs to the key that made it."""
+"""OpenAI files and uploads, in every dialect (API reference: Files, Uploads). A file is its key's alone."""
 
 import heapq
 import shutil
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from halfrate.emulator._context import Context, timestamp
+from halfrate.emulator._context import Context
+from halfrate.emulator._dialects import OPENAI, Dialect
 from halfrate.emulator._multipart import Form, FormReader
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._settings import DAY
@@ -27,7 +28,7 @@ from halfrate.emulator._wire import (
 )
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-_SHORTEST, _LONGEST = 3_600, 30 * 86_400
+_LONGEST = 30 * 86_400
 _UPLOAD_LIFE = 3_600.0
 
 
@@ -44,17 +45,23 @@ class StoredFile(msgspec.Struct):
     expires_at: float | None
     serial: int
     ready_at: float = 0.0
+    pending_until: float | None = None
+    """When the provider has looked at it; None: there is nothing to wait for."""
 
-    def view(self) -> Document:
+    def pending(self, now: float) -> bool:
+        """Whether the file is still to be processed. Whoever made it sees that at least once."""
+        return self.pending_until is not None and now < self.pending_until
+
+    def view(self, dialect: Dialect, *, pending: bool) -> Document:
         return {
             "id": self.id,
             "object": "file",
             "bytes": self.size,
-            "created_at": timestamp(self.created_at),
-            "expires_at": timestamp(self.expires_at),
+            "created_at": dialect.time(self.created_at),
+            "expires_at": dialect.time(self.expires_at),
             "filename": self.filename,
             "purpose": self.purpose,
-            "status": "processed",
+            "status": "pending" if pending else dialect.file_status,
             "status_details": None,
         }
 
@@ -73,22 +80,22 @@ class PendingUpload(msgspec.Struct):
     parts: dict[str, tuple[Path, int]] = {}
     file: StoredFile | None = None
 
-    def view(self) -> Document:
+    def view(self, dialect: Dialect) -> Document:
         return {
             "id": self.id,
             "object": "upload",
             "bytes": self.size,
-            "created_at": timestamp(self.created_at),
-            "expires_at": timestamp(self.created_at + _UPLOAD_LIFE),
+            "created_at": dialect.time(self.created_at),
+            "expires_at": dialect.time(self.created_at + _UPLOAD_LIFE),
             "filename": self.filename,
             "purpose": self.purpose,
             "status": self.status,
-            "file": None if self.file is None else self.file.view(),
+            "file": None if self.file is None else self.file.view(dialect, pending=False),
         }
 
 
-def read_life(given: object, name: str = "expires_after") -> float | None:
-    """The seconds of an `{anchor, seconds}` object; ApiError outside 1 hour to 30 days."""
+def read_life(given: object, name: str = "expires_after", *, shortest: int = 3_600) -> float | None:
+    """The seconds of an `{anchor, seconds}` object; ApiError outside what is allowed, up to 30 days."""
     if given is None:
         return None
     found = as_document(given)
@@ -96,13 +103,13 @@ def read_life(given: object, name: str = "expires_after") -> float | None:
     if found is None or found.get("anchor") != "created_at":
         message = f"Invalid value for '{name}.anchor': expected 'created_at'."
         raise ApiError(400, message, param=f"{name}.anchor")
-    if not isinstance(seconds, int) or not _SHORTEST <= seconds <= _LONGEST:
-        message = f"Invalid '{name}.seconds': expected a value between {_SHORTEST} and {_LONGEST}."
+    if not isinstance(seconds, int) or not shortest <= seconds <= _LONGEST:
+        message = f"Invalid '{name}.seconds': expected a value between {shortest} and {_LONGEST}."
         raise ApiError(400, message, param=f"{name}.seconds")
     return float(seconds)
 
 
-def _form_life(fields: Mapping[str, str]) -> float | None:
+def _form_life(fields: Mapping[str, str], shortest: int) -> float | None:
     """The same from form fields: `expires_after[seconds]`, or with a dot as some clients write it."""
     found: Document = {}
     for key in ("anchor", "seconds"):
@@ -112,39 +119,49 @@ def _form_life(fields: Mapping[str, str]) -> float | None:
     seconds = found.get("seconds")
     if seconds is not None:
         found["seconds"] = int(seconds) if str(seconds).isdecimal() else None
-    return read_life(found) if found else None
+    return read_life(found, shortest=shortest) if found else None
 
 
-def _checked_fields(fields: Mapping[str, str]) -> tuple[str, float | None]:
+def _checked_fields(fields: Mapping[str, str], shortest: int) -> tuple[str, float | None]:
     """(purpose, life) of an upload."""
     purpose = fields.get("purpose", "")
     if purpose not in PURPOSES:
         message = f"Invalid value for 'purpose': expected one of {', '.join(PURPOSES)}."
         raise ApiError(400, message, param="purpose")
-    return purpose, _form_life(fields)
+    return purpose, _form_life(fields, shortest)
 
 
 class OpenAIFiles:
     """The project files of every key."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, dialect: Dialect = OPENAI) -> None:
         self._context = context
+        self._dialect = dialect
+        self._caps = dialect.caps.within(context.limits)
         self._files: dict[str, StoredFile] = {}
         self._uploads: dict[str, PendingUpload] = {}
         self._expiries: list[tuple[float, str]] = []
         self._serial = 0
 
     def routes(self) -> list[Route]:
+        table = [
+            ("POST", "/files", "upload", self._create),
+            ("GET", "/files", "list", self._list),
+            ("GET", "/files/{}", "poll-file", self._retrieve),
+            ("DELETE", "/files/{}", "delete", self._delete),
+            ("GET", "/files/{}/content", "download", self._content),
+        ]
+        if self._dialect.parts:
+            table += [
+                ("POST", "/uploads", "upload", self._start_upload),
+                ("POST", "/uploads/{}/parts", "upload", self._add_part),
+                ("POST", "/uploads/{}/complete", "upload", self._complete_upload),
+                ("POST", "/uploads/{}/cancel", "upload", self._cancel_upload),
+            ]
         return [
-            Route("POST", "/v1/files", "upload", self._create),
-            Route("GET", "/v1/files", "list", self._list),
-            Route("GET", "/v1/files/{}", "poll-file", self._retrieve),
-            Route("DELETE", "/v1/files/{}", "delete", self._delete),
-            Route("GET", "/v1/files/{}/content", "download", self._content),
-            Route("POST", "/v1/uploads", "upload", self._start_upload),
-            Route("POST", "/v1/uploads/{}/parts", "upload", self._add_part),
-            Route("POST", "/v1/uploads/{}/complete", "upload", self._complete_upload),
-            Route("POST", "/v1/uploads/{}/cancel", "upload", self._cancel_upload),
+            Route(method, pattern, operation, handler)
+            for method, path, operation, handler in table
+            for pattern in self._dialect.routes_to(path)
         ]
 
     def advance(self, now: float) -> None:
@@ -154,22 +171,25 @@ class OpenAIFiles:
             if file_id in self._files:
                 self._drop(self._files[file_id])
 
-    def store(self, path: Path, names: tuple[str, str, str], at: float, life: float | None) -> StoredFile:
-        """Keep a file that lies at `path`; `names` are project, filename and purpose."""
+    def store(
+        self, path: Path, names: tuple[str, str, str], at: float, life: float | None, file_id: str = ""
+    ) -> StoredFile:
+        """Keep a file that lies at `path`; `names` are project, filename and purpose. An id is made where none is
+        given."""
         project, filename, purpose = names
         self._serial += 1
-        batch_file = purpose in {"batch", "batch_output"}
-        if life is None and batch_file:
-            life = self._context.limits.openai_file_days * DAY
+        dialect, is_input = self._dialect, purpose == self._dialect.purpose
+        if life is None and (is_input or purpose == dialect.output_purpose):
+            life = self._usual_life()
         expires_at = None if life is None else at + life
         size = path.stat().st_size
-        file_id = self._context.new_id("file-")
+        file_id = file_id or self._context.new_id("file-")
         stored = StoredFile(file_id, project, filename, purpose, size, path, at, expires_at, self._serial)
-        late = (
-            self._context.faults.strike("file-not-ready", "openai", file_id) if purpose == "batch" else None
-        )
+        late = self._context.faults.strike("file-not-ready", dialect.provider, file_id) if is_input else None
         if late is not None:
             stored.ready_at = at + late.number("seconds")
+        if dialect.pending_first and is_input:
+            stored.pending_until = at + self._context.pace.validate
         self._files[file_id] = stored
         if expires_at is not None:
             heapq.heappush(self._expiries, (expires_at, file_id))
@@ -177,10 +197,39 @@ class OpenAIFiles:
         self._context.meter.bytes_stored += size
         return stored
 
+    def _usual_life(self) -> float | None:
+        days, given = self._dialect.file_days, self._context.limits.openai_file_days
+        # As with the caps: what has been changed for this emulator holds for every dialect.
+        days = given if given != OPENAI.file_days else days
+        return None if days is None else days * DAY
+
     def find(self, project: str, file_id: str) -> StoredFile | None:
         """A file by its id, if that key may see it."""
         found = self._files.get(file_id)
         return found if found is not None and found.project == project else None
+
+    def discard(self, project: str, file_id: str) -> None:
+        """Delete a file, if it is still there."""
+        found = self.find(project, file_id)
+        if found is not None:
+            self._drop(found)
+
+    def of(self, project: str) -> list[StoredFile]:
+        """Every file of a key, the oldest first."""
+        found = [stored for stored in self._files.values() if stored.project == project]
+        return sorted(found, key=lambda stored: stored.serial)
+
+    def _make_room(self, project: str, purpose: str, life: float | None) -> None:
+        """ApiError where the key has as many input files as it may have."""
+        caps = self._caps
+        if caps.files is None or purpose != self._dialect.purpose:
+            return
+        lives = [stored.expires_at for stored in self.of(project) if stored.purpose == purpose]
+        expiring = life is not None and None not in lives
+        most = caps.files_expiring if expiring and caps.files_expiring is not None else caps.files
+        if len(lives) >= most:
+            message = f"The number of batch input files exceeds the limit of {most}. Delete some of them."
+            raise ApiError(400, message, code="quota_exceeded", param="file")
 
     def _drop(self, stored: StoredFile) -> None:
         del self._files[stored.id]
@@ -217,34 +266,38 @@ class OpenAIFiles:
 
     async def _create(self, call: Call) -> Response:
         about = self._context.attempt()
-        if self._context.faults.strike("upload-reset", "openai", about):
+        if self._context.faults.strike("upload-reset", self._dialect.provider, about):
             async for _ in body_chunks(call.request):
                 break
             return Response(400, delivery=Delivery(drop=True))
-        form = await self._read_form(call, "file", self._context.limits.openai_file_bytes)
+        form = await self._read_form(call, "file", self._caps.file_bytes)
         path = form.path or Path()
         try:
-            purpose, life = _checked_fields(form.fields)
+            purpose, life = _checked_fields(form.fields, self._dialect.shortest_life)
+            self._make_room(call.project, purpose, life)
         except ApiError:
             self._context.spool.drop(path)
             raise
         # The body may have taken a while to arrive: the file is as old as its last byte.
         now = self._context.clock.now()
         stored = self.store(path, (call.project, form.filename, purpose), now, life)
-        return json_response(stored.view())
+        return json_response(stored.view(self._dialect, pending=stored.pending_until is not None))
 
     async def _retrieve(self, call: Call) -> Response:
-        return json_response(self._get(call).view())
+        return json_response(self._view(self._get(call), call.now))
+
+    def _view(self, stored: StoredFile, now: float) -> Document:
+        return stored.view(self._dialect, pending=stored.pending(now))
 
     async def _list(self, call: Call) -> Response:
         params = call.request.params()
         limit = whole_number(params.get("limit"), "limit", 10_000, 1, 10_000)
         purpose, newest_first = params.get("purpose"), params.get("order", "desc") != "asc"
-        found = [stored for stored in self._files.values() if stored.project == call.project]
-        found = [stored for stored in found if purpose in {None, stored.purpose}]
-        found.sort(key=lambda stored: stored.serial, reverse=newest_first)
+        found = [stored for stored in self.of(call.project) if purpose in {None, stored.purpose}]
+        if newest_first:
+            found.reverse()
         page, more = page_after([stored.id for stored in found], params.get("after"), limit)
-        return json_response(listing([self._files[file_id].view() for file_id in page], more))
+        return json_response(listing([self._view(self._files[file_id], call.now) for file_id in page], more))
 
     async def _delete(self, call: Call) -> Response:
         stored = self._get(call)
@@ -268,11 +321,11 @@ class OpenAIFiles:
                 raise ApiError(400, message, code="missing_required_parameter", param=key)
         if not 0 < body["bytes"] <= self._context.limits.openai_upload_bytes:
             raise ApiError(400, "Invalid 'bytes': expected 1 byte to 8 GB.", param="bytes")
-        life = read_life(body.get("expires_after"))
+        life = read_life(body.get("expires_after"), shortest=self._dialect.shortest_life)
         names = (body["filename"], body["purpose"], body["bytes"])
         upload = PendingUpload(self._context.new_id("upload_"), call.project, *names, call.now, life)
         self._uploads[upload.id] = upload
-        return json_response(upload.view())
+        return json_response(upload.view(self._dialect))
 
     def _pending(self, call: Call) -> PendingUpload:
         upload = self._uploads.get(call.arg)
@@ -292,7 +345,7 @@ class OpenAIFiles:
 
     async def _add_part(self, call: Call) -> Response:
         upload = self._pending(call)
-        if self._context.faults.strike("upload-reset", "openai", self._context.attempt()):
+        if self._context.faults.strike("upload-reset", self._dialect.provider, self._context.attempt()):
             async for _ in body_chunks(call.request):
                 break
             return Response(400, delivery=Delivery(drop=True))
@@ -300,7 +353,7 @@ class OpenAIFiles:
         part_id = self._context.new_id("part_")
         upload.parts[part_id] = (form.path or Path(), form.size)
         document = {"id": part_id, "object": "upload.part", "upload_id": upload.id}
-        return json_response({**document, "created_at": timestamp(call.now)})
+        return json_response({**document, "created_at": self._dialect.time(call.now)})
 
     async def _complete_upload(self, call: Call) -> Response:
         upload = self._pending(call)
@@ -327,12 +380,12 @@ class OpenAIFiles:
         names = (call.project, upload.filename, upload.purpose)
         upload.file = self.store(path, names, call.now, upload.expires_in)
         self._close(upload, "completed")
-        return json_response(upload.view())
+        return json_response(upload.view(self._dialect))
 
     async def _cancel_upload(self, call: Call) -> Response:
         upload = self._pending(call)
         self._close(upload, "cancelled")
-        return json_response(upload.view())
+        return json_response(upload.view(self._dialect))
 
 
 def page_after(ids: list[str], after: str | None, limit: int) -> tuple[list[str], bool]:

@@ -15,6 +15,7 @@ import msgspec
 
 from halfrate.emulator._answers import Twist, write_document, write_text
 from halfrate.emulator._context import Context
+from halfrate.emulator._dialect_prices import EMBEDDING_SIZES
 from halfrate.emulator._models import find_model
 from halfrate.emulator._prices import Model, Tokens
 from halfrate.emulator._rows import Answered, Ask
@@ -352,10 +353,11 @@ def _embedding_sizes(body: Document) -> list[int]:
 
 def _embeddings(body: Document, model: Model) -> Answered:
     sizes = _embedding_sizes(body)
-    natural = 3072 if model.name.endswith("large") else 1536
-    dimensions = _limit(body, "dimensions") or natural
-    if dimensions > natural:
-        raise ApiError(400, f"'dimensions' may be at most {natural} for {model.name}.", param="dimensions")
+    own = 3072 if model.name.endswith("large") else 1536
+    usual, most = EMBEDDING_SIZES.get(model.name, (own, own))
+    dimensions = _limit(body, "dimensions") or usual
+    if dimensions > most:
+        raise ApiError(400, f"'dimensions' may be at most {most} for {model.name}.", param="dimensions")
     packed = body.get("encoding_format") == "base64"
     data: list[Document] = []
     for number, item in enumerate(embedding_inputs(body.get("input"))):

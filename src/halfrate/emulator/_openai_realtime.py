@@ -1,4 +1,4 @@
-"""OpenAI's realtime calls: chat completions (whole or streamed), responses, embeddings, models."""
+"""OpenAI's realtime calls, in every dialect: chat completions (whole or streamed), responses, embeddings, models."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,8 @@ import msgspec
 
 from halfrate.emulator._context import Context
 from halfrate.emulator._desk import Desk, Visit
-from halfrate.emulator._models import find_model, models_of
+from halfrate.emulator._dialects import OPENAI, Dialect
+from halfrate.emulator._models import models_of
 from halfrate.emulator._openai_models import CHAT, EMBEDDINGS, RESPONSES, answer, prompt_tokens, resolve_model
 from halfrate.emulator._prices import Model
 from halfrate.emulator._rates import Over, RateBook, openai_headers, retry_headers
@@ -37,8 +38,9 @@ _WORDS = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"
 class OpenAIRealtime:
     """The same models as in batches, answered one at a time, in the tier that the call asks for if there is room."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, dialect: Dialect = OPENAI) -> None:
         self._context = context
+        self._dialect = dialect
         limits = context.limits
         book = RateBook(
             {"requests": limits.openai_requests_per_minute, "tokens": limits.openai_tokens_per_minute},
@@ -46,7 +48,7 @@ class OpenAIRealtime:
         )
         self._desk = Desk(
             context,
-            "openai",
+            dialect.provider,
             book,
             headers=lambda budgets, _: openai_headers(budgets),
             refused=_over,
@@ -54,31 +56,50 @@ class OpenAIRealtime:
         )
 
     def routes(self) -> list[Route]:
-        return [
-            Route("POST", CHAT, "realtime", self._chat),
-            Route("POST", RESPONSES, "realtime", self._responses),
-            Route("POST", EMBEDDINGS, "realtime", self._embeddings),
-            Route("GET", "/v1/models", "models", self._models),
-            Route("GET", "/v1/models/{}", "models", self._model),
+        handlers = {CHAT: self._chat, RESPONSES: self._responses, EMBEDDINGS: self._embeddings}
+        dialect = self._dialect
+        routes = [
+            Route("POST", pattern, "realtime", handlers[call])
+            for call in dialect.calls
+            for pattern in dialect.routes_to(call.removeprefix("/v1"))
+        ]
+        routes += [Route("GET", pattern, "models", self._models) for pattern in dialect.routes_to("/models")]
+        # A model's name may have slashes in it.
+        names = ("/models/{}", "/models/{}/{}", "/models/{}/{}/{}")
+        return routes + [
+            Route("GET", pattern, "models", self._model)
+            for name in names
+            for pattern in dialect.routes_to(name)
         ]
 
+    async def _read(self, call: Call) -> Document:
+        """The body of a call."""
+        return await read_document(call.request)
+
     def _answer(self, call: Call, endpoint: str, body: Document) -> tuple[Document, Visit, Delivery]:
-        context = self._context
+        context, dialect, sent = self._context, self._dialect, body
         about = context.attempt()
-        model = resolve_model(body)
-        tier = self._tier(model, body, about) if endpoint != EMBEDDINGS else "standard"
+        body = dialect.asked(sent)
+        model = resolve_model(body, dialect.provider)
+        tiered = dialect.tiers and endpoint != EMBEDDINGS
+        tier = self._tier(model, body, about) if tiered else "standard"
         most = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
         weight = max(prompt_tokens(endpoint, body), most if isinstance(most, int) else 0)
         visit = self._desk.admit(call, about, model, tier, {"requests": 1.0, "tokens": float(weight)})
         try:
-            answered = answer(context, endpoint, body, Ask(call.project, call.now, about))
+            answered = answer(
+                context, endpoint, body, Ask(call.project, call.now, about, provider=dialect.provider)
+            )
         except ApiError as error:
             error.headers = {**visit.headers, **error.headers}
             raise
-        if endpoint != EMBEDDINGS:
+        if tiered:
             answered.body["service_tier"] = "default" if tier == "standard" else tier
+        else:
+            answered.body.pop("service_tier", None)
         name = call.request.header("x-client-request-id")
-        return answered.body, visit, self._desk.bill(visit, answered, body, name)
+        delivery = self._desk.bill(visit, answered, sent, name)
+        return dialect.dressed(answered.body), visit, delivery
 
     def _tier(self, model: Model, body: Document, about: str) -> str:
         """The tier that a call is served in. Raises ApiError where it cannot be served in the one it asks for."""
@@ -90,12 +111,12 @@ class OpenAIRealtime:
         if tier == "flex":
             if not model.flex:
                 raise ApiError(400, "Invalid service_tier argument", param="service_tier")
-            if faults.strike("flex-unavailable", "openai", about):
+            if faults.strike("flex-unavailable", self._dialect.provider, about):
                 message = "Resource unavailable: there is not enough capacity for flex processing right now."
                 raise ApiError(429, message, code="resource_unavailable", kind="resource_unavailable")
         if tier == "priority" and model.priority is None:
             return "standard"
-        if tier != "standard" and faults.strike("tier-changed", "openai", about):
+        if tier != "standard" and faults.strike("tier-changed", self._dialect.provider, about):
             return "standard"
         return tier
 
@@ -106,7 +127,7 @@ class OpenAIRealtime:
         return self._desk.response(visit, delivery, response)
 
     async def _chat(self, call: Call) -> Response:
-        body = await read_document(call.request)
+        body = await self._read(call)
         document, visit, delivery = self._answer(call, CHAT, body)
         if not body.get("stream"):
             return self._whole(document, visit, delivery)
@@ -116,7 +137,7 @@ class OpenAIRealtime:
         return self._desk.response(visit, delivery, response)
 
     async def _responses(self, call: Call) -> Response:
-        body = await read_document(call.request)
+        body = await self._read(call)
         if body.get("stream"):
             raise ApiError(
                 400, "This server does not stream responses; it streams chat completions.", param="stream"
@@ -124,18 +145,17 @@ class OpenAIRealtime:
         return self._whole(*self._answer(call, RESPONSES, body))
 
     async def _embeddings(self, call: Call) -> Response:
-        return self._whole(*self._answer(call, EMBEDDINGS, await read_document(call.request)))
+        return self._whole(*self._answer(call, EMBEDDINGS, await self._read(call)))
 
     async def _models(self, call: Call) -> Response:
-        data = [_model_document(model.name) for model in models_of("openai")]
+        data = [_model_document(model.name) for model in models_of(self._dialect.provider)]
         return json_response({"object": "list", "data": data})
 
     async def _model(self, call: Call) -> Response:
-        if find_model(call.arg, "openai") is None:
-            raise ApiError(
-                404, f"The model '{call.arg}' does not exist", code="model_not_found", param="model"
-            )
-        return json_response(_model_document(call.arg))
+        name = "/".join(call.args)
+        if self._dialect.model(name) is None:
+            raise ApiError(404, f"The model '{name}' does not exist", code="model_not_found", param="model")
+        return json_response(_model_document(name))
 
 
 def _over(over: Over, model: Model) -> ApiError:
@@ -168,7 +188,8 @@ def _event(document: Document) -> bytes:
 
 def _chat_events(document: Document, *, with_usage: bool) -> Iterator[bytes]:
     """A finished answer as server-sent events: a role, word after word, an end, and usage if asked for."""
-    head = {key: document[key] for key in ("id", "created", "model", "service_tier", "system_fingerprint")}
+    kept = ("id", "created", "model", "service_tier", "system_fingerprint")
+    head = {key: document[key] for key in kept if key in document}
     head["object"] = "chat.completion.chunk"
     usage: Document = {"usage": None} if with_usage else {}
     for choice in document["choices"]:

@@ -1,4 +1,4 @@
-"""The life of one OpenAI batch: what its state is at a given time, and how its rows become result lines."""
+"""The life of one OpenAI batch, in every dialect: its state at a given time, and how its rows become result lines."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from halfrate.emulator._context import Context, timestamp
+from halfrate.emulator._context import Context
+from halfrate.emulator._dialects import Dialect
 from halfrate.emulator._meter import Charge, fingerprint
 from halfrate.emulator._openai_files import OpenAIFiles
 from halfrate.emulator._openai_input import InputRow, read_row
@@ -26,8 +27,10 @@ class OpenAIBatch(msgspec.Struct, kw_only=True):
     """A batch: what it shows, and what it is made of."""
 
     id: str
+    dialect: Dialect
     project: str
     endpoint: str
+    window: str
     input_file_id: str
     created_at: float
     expires_at: float
@@ -38,6 +41,10 @@ class OpenAIBatch(msgspec.Struct, kw_only=True):
     rows: Rows
     schedule: Schedule
     quirks: Quirks
+    input_bytes: int = 0
+    params: Document = {}
+    """What the create call says for every row."""
+    deletes_input: bool = False
     metadata: Document | None = None
     output_life: float | None = None
     status: str = "validating"
@@ -58,38 +65,57 @@ class OpenAIBatch(msgspec.Struct, kw_only=True):
     output_file_id: str | None = None
     error_file_id: str | None = None
 
+    def shown(self, now: float) -> tuple[str, bool]:
+        """(the status in the provider's word, whether the end is not to be seen yet)."""
+        if now < self.quirks.strange_until and self.quirks.strange_status is not None:
+            return self.quirks.strange_status, now < self.early_until
+        if now < self.early_until:  # its event is out already
+            return self.dialect.word("validating" if self.status == "failed" else "finalizing"), True
+        return self.dialect.word(self.status), False
+
     def view(self, now: float) -> Document:
         """The batch object of the API reference."""
-        status, hidden = self.status, now < self.early_until
-        if hidden:  # its event is out already, the state is not to be seen yet
-            status = "validating" if self.status == "failed" else "finalizing"
-        if now < self.quirks.strange_until and self.quirks.strange_status is not None:
-            status = self.quirks.strange_status
+        dialect, no_file = self.dialect, self.dialect.no_file()
+        status, hidden = self.shown(now)
         failed = self.status == "failed" and not hidden
-        return {
+        document: Document = {
             "id": self.id,
             "object": "batch",
             "endpoint": self.endpoint,
-            "model": self.model,
-            "errors": {"object": "list", "data": self.problems} if failed else None,
+            "errors": self._errors() if failed else None,
             "input_file_id": self.input_file_id,
-            "completion_window": "24h",
+            "completion_window": self.window,
             "status": status,
-            "output_file_id": None if hidden else self.output_file_id,
-            "error_file_id": None if hidden else self.error_file_id,
-            "created_at": timestamp(self.created_at),
-            "in_progress_at": timestamp(self.in_progress_at),
-            "expires_at": timestamp(self.expires_at),
-            "finalizing_at": timestamp(self.finalizing_at),
-            "completed_at": None if hidden else timestamp(self.completed_at),
-            "failed_at": None if hidden else timestamp(self.failed_at),
-            "expired_at": None if hidden else timestamp(self.expired_at),
-            "cancelling_at": timestamp(self.cancelling_at),
-            "cancelled_at": None if hidden else timestamp(self.cancelled_at),
+            "output_file_id": no_file if hidden else self.output_file_id or no_file,
+            "error_file_id": no_file if hidden else self.error_file_id or no_file,
+            "created_at": dialect.time(self.created_at),
+            "in_progress_at": dialect.time(self.in_progress_at),
+            "expires_at": dialect.time(self.expires_at),
+            "finalizing_at": dialect.time(self.finalizing_at),
+            "completed_at": None if hidden else dialect.time(self.completed_at),
+            "failed_at": None if hidden else dialect.time(self.failed_at),
+            "expired_at": None if hidden else dialect.time(self.expired_at),
+            "cancelling_at": dialect.time(self.cancelling_at),
+            "cancelled_at": None if hidden else dialect.time(self.cancelled_at),
             "request_counts": self._counts(),
-            "metadata": self.metadata,
-            "usage": self._usage(),
         }
+        if dialect.metadata:
+            document["metadata"] = self.metadata
+        if dialect.request_params:
+            document["request_params"] = self.params
+        if dialect.usage:
+            document |= {"model": self.model, "usage": self._usage()}
+        return document
+
+    def progress(self) -> float:
+        """Per cent of the rows that are done."""
+        counts = self._counts()
+        return 100.0 * (counts["completed"] + counts["failed"]) / counts["total"] if counts["total"] else 0.0
+
+    def _errors(self) -> Document | str:
+        if self.dialect.errors_as_text:
+            return "; ".join(problem["message"] for problem in self.problems)
+        return {"object": "list", "data": self.problems}
 
     def _counts(self) -> dict[str, int]:
         total = 0 if self.status in {"validating", "failed"} else self.rows.total
@@ -184,7 +210,8 @@ def _finish_cancel(context: Context, files: OpenAIFiles, batch: OpenAIBatch, now
         batch.finalizing_at = batch.completed_at = due
         _end(context, files, batch, "completed", due)
         return
-    if batch.in_progress_at is not None and not context.faults.strike("cancel-absent", "openai", batch.id):
+    absent = context.faults.strike("cancel-absent", batch.dialect.provider, batch.id) is not None
+    if batch.in_progress_at is not None and not absent:
         _unfinished(context, batch, _CANCELLED)
     batch.cancelled_at = due
     _end(context, files, batch, "cancelled", due)
@@ -198,10 +225,11 @@ def cancel_batch(context: Context, batch: OpenAIBatch, now: float) -> None:
         raise ApiError(
             409, f"Cannot cancel a batch with status '{batch.status}'.", code="batch_not_cancellable"
         )
-    if context.faults.strike("cancel-ignored", "openai", batch.id):
+    provider = batch.dialect.provider
+    if context.faults.strike("cancel-ignored", provider, batch.id):
         return
     sound = not batch.problems
-    batch.races_cancel = sound and context.faults.strike("cancel-race", "openai", batch.id) is not None
+    batch.races_cancel = sound and context.faults.strike("cancel-race", provider, batch.id) is not None
     if batch.races_cancel and batch.in_progress_at is None:
         context.meter.received(batch.rows.total)
         batch.in_progress_at = now
@@ -211,6 +239,9 @@ def cancel_batch(context: Context, batch: OpenAIBatch, now: float) -> None:
 def _end(context: Context, files: OpenAIFiles, batch: OpenAIBatch, status: str, at: float) -> None:
     """Reach a final state: result files appear (empty ones do not), the event goes out."""
     batch.status = status
+    if status == "completed" and batch.dialect.empty_error_file and batch.errors is None:
+        batch.errors = Lines(context.spool.new())
+        batch.errors.path.touch()
     for kind, lines in (("output", batch.output), ("error", batch.errors)):
         if lines is None:
             continue
@@ -219,7 +250,7 @@ def _end(context: Context, files: OpenAIFiles, batch: OpenAIBatch, status: str, 
             context.spool.drop(lines.path)
             continue
         lines.cut(batch.quirks.cut_bytes)
-        names = (batch.project, f"{batch.id}_{kind}.jsonl", "batch_output")
+        names = (batch.project, f"{batch.id}_{kind}.jsonl", batch.dialect.output_purpose)
         stored = files.store(lines.path, names, at, batch.output_life)
         if kind == "output":
             batch.output_file_id = stored.id
@@ -227,12 +258,17 @@ def _end(context: Context, files: OpenAIFiles, batch: OpenAIBatch, status: str, 
             batch.error_file_id = stored.id
     batch.output = batch.errors = None
     context.spool.drop(batch.rows.path)
+    if batch.deletes_input:
+        files.discard(batch.project, batch.input_file_id)
     _announce(context, batch, at)
 
 
 def _announce(context: Context, batch: OpenAIBatch, at: float) -> None:
     context.meter.ended(batch.status)
-    early = context.faults.strike("webhook-early", "openai", batch.id) if context.outbox.targets else None
+    if not batch.dialect.webhooks:
+        return
+    provider = batch.dialect.provider
+    early = context.faults.strike("webhook-early", provider, batch.id) if context.outbox.targets else None
     if early is not None:
         batch.early_until = at + early.number("seconds")
     context.outbox.batch_event(batch.id, batch.status, at, context.new_id("evt_"))
@@ -253,15 +289,16 @@ def _unfinished(context: Context, batch: OpenAIBatch, why: tuple[str, str]) -> N
     for line in batch.rows.rest():
         custom_id = read_row(line).custom_id
         document = {"id": context.new_id("batch_req_"), "custom_id": custom_id, "response": None}
-        _add(context, batch, {**document, "error": {"code": code, "message": message}}, failed=True)
+        absent = {**document, "error": {"code": code, "message": message}}
+        _add(context, batch, _styled(batch.dialect, absent), failed=True)
 
 
 def _run_row(context: Context, batch: OpenAIBatch, row: InputRow, active: list[str], now: float) -> None:
-    raw = bytes(row.body)
-    body: Document = msgspec.json.decode(raw)
+    dialect, raw = batch.dialect, bytes(row.body)
+    body: Document = {**batch.params, **msgspec.json.decode(raw)}
     mark = fingerprint(body)
     about = f"{batch.id}:{row.custom_id}"
-    plan = plan_row(context.faults, active, "openai", about, (mark, raw)) if active else RowPlan()
+    plan = plan_row(context.faults, active, dialect.provider, about, (mark, raw)) if active else RowPlan()
     if batch.quirks.all_rows_status is not None:
         plan.error_status = batch.quirks.all_rows_status
     if plan.missing:
@@ -271,13 +308,11 @@ def _run_row(context: Context, batch: OpenAIBatch, row: InputRow, active: list[s
     try:
         if plan.fails:
             raise injected(plan.error_status or 0)
-        ask = Ask(batch.project, now, about, batch.id, plan.twist)
-        answered = answer(context, batch.endpoint, body, ask)
-        document = answered.body
-        charge = Charge(
-            now, "openai", "batch", answered.model, answered.tokens, batch.id, row.custom_id, mark
-        )
-        context.meter.bill(charge)
+        ask = Ask(batch.project, now, about, batch.id, plan.twist, dialect.provider)
+        answered = answer(context, dialect.endpoints[batch.endpoint], dialect.asked(body), ask)
+        document = dialect.dressed(answered.body)
+        paid = (answered.model, answered.tokens, batch.id, row.custom_id, mark)
+        context.meter.bill(Charge(now, dialect.provider, "batch", *paid))
         batch.tokens = _plus(batch.tokens, answered.tokens)
         batch.completed += 1
     except ApiError as error:
@@ -300,6 +335,7 @@ def _write(
         "response": {"status_code": status, "request_id": context.new_id("req_"), "body": body},
         "error": None,
     }
+    line = _styled(batch.dialect, line)
     failed = status != 200
     if plan.no_id:
         del line["custom_id"]
@@ -311,6 +347,20 @@ def _write(
         other = partial(_add, context, batch, failed=not failed)
         again = error_document(injected(500))
         other({**line, "response": {**line["response"], "status_code": 500, "body": again}})
+
+
+def _styled(dialect: Dialect, line: Document) -> Document:
+    """A result line with the fields that the provider gives it."""
+    if dialect.row_style == "full":
+        return line
+    line = {name: value for name, value in line.items() if name != "id"}
+    if dialect.row_style == "bare":
+        if line["response"] is None:
+            del line["response"]
+        else:
+            del line["error"]
+            line["response"] = {name: line["response"][name] for name in ("status_code", "body")}
+    return line
 
 
 def _add(

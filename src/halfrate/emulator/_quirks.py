@@ -45,7 +45,7 @@ def draw_quirks(faults: FaultBook, provider: str, about: str, now: float) -> Qui
         quirks.all_rows_status = found.whole("status")
     if found := faults.strike("last-line-cut", provider, about):
         quirks.cut_bytes = found.whole("bytes")
-    if provider == "openai" and (found := faults.strike("batch-fail", provider, about)):
+    if provider != "anthropic" and (found := faults.strike("batch-fail", provider, about)):
         quirks.fail_code, quirks.fail_line = found.text("code"), found.whole("line")
     quirks.counts_wrong = faults.strike("counts-wrong", provider, about) is not None
     quirks.no_files = quirks.no_files or faults.strike("completed-no-output", provider, about) is not None

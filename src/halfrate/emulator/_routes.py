@@ -26,7 +26,10 @@ Handler: TypeAlias = Callable[[Call], Awaitable[Response]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """`operation` is the word faults know the call by (upload, create, poll, list, download ...)."""
+    """`operation` is the word faults know the call by (upload, create, poll, list, download ...).
+
+    A part of the pattern is a word, `{}` for any, or `{}:verb` for any that ends so (Google's custom methods).
+    """
 
     method: str
     pattern: str
@@ -46,7 +49,12 @@ class Routes:
         for pattern, route in self._routes:
             if route.method != method or len(pattern) != len(parts):
                 continue
-            if all(want in {"{}", have} for want, have in zip(pattern, parts, strict=True)):
-                held = (have for want, have in zip(pattern, parts, strict=True) if want == "{}")
+            pairs = list(zip(pattern, parts, strict=True))
+            if all(_fits(want, have) for want, have in pairs):
+                held = (have[: len(have) - len(want) + 2] for want, have in pairs if want.startswith("{}"))
                 return route, tuple(held)
         return None
+
+
+def _fits(want: str, have: str) -> bool:
+    return want in {"{}", have} or (want.startswith("{}:") and have.endswith(want[2:]))

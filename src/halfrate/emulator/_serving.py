@@ -65,6 +65,10 @@ class _Shell:
 
 
 async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    if request.headers.get("expect", "").lower() == "100-continue":
+        # The S3 client holds its body back until it is told to go on, or for a second.
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     async for chunk in request.content.iter_chunked(_READ_BYTES):
         yield chunk
 

@@ -35,7 +35,8 @@ class Pace(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True):
     """The providers' documented limits; every one can be lowered to meet it in a test.
 
-    OpenAI: batch guide and API reference (2026-09-26). Anthropic: batch guide (2026-09-26), rate limits page.
+    OpenAI: batch guide and API reference (2026-09-26). Anthropic: batch guide (2026-09-26), rate limits page. Mistral,
+    xAI, Fireworks, Bedrock: their batch guides (2026); Bedrock's are service quotas that differ by model and region.
     """
 
     openai_rows: int = 50_000
@@ -52,12 +53,43 @@ class Limits(msgspec.Struct, frozen=True):
     anthropic_batch_bytes: int = 256 * 1024 * 1024
     anthropic_queue_rows: int = 500_000
     anthropic_result_days: float = 29.0
+    gemini_concurrent_batches: int = 100
+    gemini_enqueued_tokens: int | None = None
+    """Prompt tokens a project may have in unfinished batches of one model; None: no limit."""
+    gemini_file_bytes: int = 2 * 1024 * 1024 * 1024
+    gemini_inline_bytes: int = 20 * 1024 * 1024
+    gemini_storage_bytes: int = 20 * 1024 * 1024 * 1024
+    gemini_file_hours: float = 48.0
+    gemini_requests_per_minute: int | None = None
+    gemini_tokens_per_minute: int | None = None
+    """These two hold for Vertex AI as well."""
+    vertex_rows: int = 200_000
+    vertex_file_bytes: int = 1024 * 1024 * 1024
+    vertex_shard_rows: int = 50_000
+    """Results of more rows than this come in several files. Google does not say how many rows it takes."""
     openai_requests_per_minute: int | None = None
     """Realtime calls of one model in one project; None: no limit, and no headers that speak of one."""
     openai_tokens_per_minute: int | None = None
     anthropic_requests_per_minute: int | None = None
     anthropic_input_tokens_per_minute: int | None = None
     anthropic_output_tokens_per_minute: int | None = None
+    mistral_file_bytes: int = 512 * 1024 * 1024
+    mistral_inline_rows: int = 9_999
+    mistral_pending_rows: int = 1_000_000
+    """Rows a workspace may have in unfinished jobs."""
+    xai_rows: int = 50_000
+    xai_file_bytes: int = 200 * 1024 * 1024
+    xai_add_bytes: int = 25 * 1024 * 1024
+    xai_creates_per_second: int = 2
+    xai_adds_per_half_minute: int = 1_000
+    fireworks_upload_bytes: int = 150 * 1024 * 1024
+    fireworks_input_bytes: int = 1024 * 1024 * 1024
+    bedrock_least_rows: int = 100
+    bedrock_rows: int = 50_000
+    bedrock_file_bytes: int = 1024 * 1024 * 1024
+    bedrock_job_bytes: int = 5 * 1024 * 1024 * 1024
+    bedrock_jobs: int = 20
+    """Jobs of one model that may be unfinished at a time: a quota that differs by account."""
     burst_seconds: float = 60.0
     """The time over which a limit by the minute is enforced: OpenAI says that it may be as short as a second."""
     realtime_at_once: int | None = None

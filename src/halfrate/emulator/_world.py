@@ -10,17 +10,57 @@ from typing import Final
 import msgspec
 
 from halfrate.emulator._anthropic_surface import AnthropicSurface
+from halfrate.emulator._azure_surface import AzureSurface
+from halfrate.emulator._bedrock_surface import BedrockSurface
+from halfrate.emulator._bigquery_surface import BigQuerySurface
 from halfrate.emulator._context import Context
-from halfrate.emulator._openai_surface import OpenAISurface
+from halfrate.emulator._fireworks_surface import FireworksSurface
+from halfrate.emulator._gcs_surface import GcsSurface
+from halfrate.emulator._gemini_surface import GeminiSurface
+from halfrate.emulator._mistral_surface import MistralSurface
+from halfrate.emulator._openai_surface import (
+    DeepInfraSurface,
+    DoublewordSurface,
+    GroqSurface,
+    MoonshotSurface,
+    NovitaSurface,
+    OpenAISurface,
+    QwenSurface,
+    VoyageSurface,
+    ZhipuSurface,
+)
 from halfrate.emulator._quirks import bend_download, refuse_call
 from halfrate.emulator._routes import Call, Route
+from halfrate.emulator._s3_surface import S3Surface
 from halfrate.emulator._surface import Surface
+from halfrate.emulator._together_surface import TogetherSurface
+from halfrate.emulator._vertex_surface import VertexSurface
 from halfrate.emulator._webhooks import Webhook
 from halfrate.emulator._wire import ApiError, Request, Response
+from halfrate.emulator._xai_surface import XaiSurface
 
 _SURFACES: Final[tuple[Callable[[Context], Surface], ...]] = (
     OpenAISurface,
     AnthropicSurface,
+    MistralSurface,
+    XaiSurface,
+    BedrockSurface,
+    S3Surface,
+    FireworksSurface,
+    GeminiSurface,
+    VertexSurface,
+    GcsSurface,
+    BigQuerySurface,
+    AzureSurface,
+    GroqSurface,
+    TogetherSurface,
+    MoonshotSurface,
+    QwenSurface,
+    ZhipuSurface,
+    DeepInfraSurface,
+    DoublewordSurface,
+    NovitaSurface,
+    VoyageSurface,
 )
 _AT_THE_ROOT: Final = frozenset({"openai", "anthropic"})
 """Their paths tell them apart, so they need no mount."""

@@ -6,6 +6,7 @@ that an install needs neither a network nor another package to know its prices.
 
 import datetime
 import json
+import re
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,25 @@ from typing import Any
 from genai_prices.data_snapshot import get_snapshot
 
 FOLDER = Path(__file__).parent.parent / "src" / "halfrate" / "prices"
-PROVIDERS = ("openai", "anthropic")
+PROVIDERS = {
+    "openai": ("openai",),
+    "anthropic": ("anthropic",),
+    "azure": ("azure", "openai"),
+    "doubleword": ("doubleword",),
+    "fireworks": ("fireworks",),
+    "gemini": ("google",),
+    "groq": ("groq",),
+    "mistral": ("mistral",),
+    "moonshot": ("moonshotai",),
+    "novita": ("novita",),
+    "together": ("together",),
+    "vertex": ("google",),
+    "voyage": ("voyageai",),
+    "xai": ("x-ai",),
+    "zhipu": ("zhipuai", "zai"),
+}
+"""Our providers, and the source's names for each. What the first of several has goes before; of the others, whose
+models it serves as well, the prices of real time are taken alone."""
 KINDS = {
     "input": "input_mtok",
     "cached": "cache_read_mtok",
@@ -32,24 +51,57 @@ TODAY = datetime.datetime.now(datetime.UTC).date()
 
 
 def main() -> None:
-    models = [
-        entry
-        for provider in get_snapshot().providers
-        if provider.id in PROVIDERS
-        for model in provider.models
-        if (entry := model_entry(provider.id, model))
-    ]
+    sources = {provider.id: provider for provider in get_snapshot().providers}
+    discounts = json.loads((FOLDER / "discounts.json").read_text())
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for ours, theirs in PROVIDERS.items():
+        for source in theirs:
+            for model in sources[source].models:
+                entry = model_entry(ours, model)
+                if entry and source != theirs[0]:
+                    entry["prices"] = [price for price in entry["prices"] if price["tier"] == "standard"]
+                if entry and entry["prices"]:
+                    discounted(entry, discounts.get(ours, []))
+                    found.setdefault((ours, entry["model"]), entry)
     overlay = json.loads((FOLDER / "overlay.json").read_text())
     for entry in overlay["models"]:
-        models = [m for m in models if (m["provider"], m["model"]) != (entry["provider"], entry["model"])]
-        models.append(entry)
-    models.sort(key=lambda m: (m["provider"], m["model"]))
+        found[entry["provider"], entry["model"]] = entry
     book = {
         "built": TODAY.isoformat(),
         "source": f"genai-prices {version('genai-prices')} and overlay.json",
-        "models": models,
+        "models": [found[key] for key in sorted(found)],
     }
     (FOLDER / "book.json").write_text(json.dumps(book, indent=1) + "\n")
+
+
+def discounted(entry: dict[str, Any], rules: list[dict[str, Any]]) -> None:
+    """Batch prices for a model that the source has none for, by what its provider's documentation says is off."""
+    if any(price["tier"] == "batch" for price in entry["prices"]):
+        return
+    rule = next((rule for rule in rules if re.search(rule.get("models", ""), entry["model"])), None)
+    if rule is None:
+        return
+    prices = [price for price in entry["prices"] if price["tier"] == "standard"]
+    entry["prices"] += [{**price, "tier": "batch", **_less(price, rule)} for price in prices]
+    entry["source"] = f"standard: genai-prices {version('genai-prices')}; batch: {rule['source']}"
+
+
+def _less(price: dict[str, Any], rule: dict[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {"rates": _rates_off(price["rates"], rule)}
+    if "steps" in price:
+        steps = price["steps"]
+        changed["steps"] = [{"above": s["above"], "rates": _rates_off(s["rates"], rule)} for s in steps]
+    return changed
+
+
+def _rates_off(rates: dict[str, str], rule: dict[str, Any]) -> dict[str, str]:
+    """Rates less a discount. Cached tokens take it where the provider says so; else they cost what others do, which
+    is the most that they can cost."""
+    share = 1 - Decimal(rule["off"])
+    lower = {kind: Decimal(value) * share for kind, value in rates.items()}
+    if not rule["cached_too"]:
+        lower |= {kind: lower["input"] for kind in ("cached", "write_5m", "write_1h") if kind in lower}
+    return {kind: f"{value.normalize():f}" for kind, value in lower.items()}
 
 
 def model_entry(provider: str, model: Any) -> dict[str, Any] | None:

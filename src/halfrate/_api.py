@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
+    Literal,
     Protocol,
     TypeAlias,
     TypedDict,
@@ -67,6 +68,8 @@ class Options(TypedDict, total=False):
     prompt: what to ask of each row; "{column}" stands for a column's text.
     output: a Pydantic model class or a JSON Schema that every answer must meet. An answer that does not is a
         failed row, and is asked for again as often as `attempts` allows.
+    options: a provider's own, as `halfrate providers` lists them.
+    tier: how the rows are served; "batch" unless the provider has none. The others run them in real time.
     deadline: "8h", "06:00", an ISO time, a datetime or a timedelta.
     rescue: False: never pay for real time, even if the deadline is missed.
     priority: one more gets twice the share of a provider's queue that is full.
@@ -84,6 +87,8 @@ class Options(TypedDict, total=False):
     max_tokens: int | None
     temperature: float | None
     params: dict[str, Any]
+    options: Mapping[str, str]
+    tier: Literal["batch", "flex", "standard", "priority"] | None
     endpoint: Endpoint | None
     id: str | None
     allow_empty: bool
@@ -358,6 +363,8 @@ def _ask(rows: Any, options: Options) -> Ask:
         temperature=options.get("temperature"),
         schema=schema,
         params=options.get("params") or {},
+        tier=options.get("tier"),
+        options={key: str(value) for key, value in (options.get("options") or {}).items()},
         endpoint=options.get("endpoint"),
         id_column=options.get("id"),
         allow_empty=options.get("allow_empty", False),
@@ -377,7 +384,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
             known = ", ".join(sorted(Options.__annotations__))
             raise UsageError(f"There is no option {name!r}. There are: {known}. Nothing was sent.")
     texts = dict.fromkeys(("model", "prompt", "system", "id"), str)
-    for name, kind in {**texts, "params": Mapping, "tags": Mapping}.items():
+    for name, kind in {**texts, "params": Mapping, "options": Mapping, "tags": Mapping, "tier": str}.items():
         value = options.get(name)
         if value is not None and not isinstance(value, kind):
             raise UsageError(

@@ -16,7 +16,8 @@ from halfrate.core.lifecycle import LIVE, Policy, Shard, State, Trouble
 
 UPLOADING = Policy(uploads_file=True)
 INLINE = Policy(uploads_file=False)
-POLICIES = st.sampled_from([UPLOADING, INLINE])
+REALTIME = Policy(uploads_file=True, tier="standard")
+POLICIES = st.sampled_from([UPLOADING, INLINE, REALTIME])
 TROUBLE = Trouble("x", "something")
 EVENTS: tuple[type[Any], ...] = (
     life.UploadMeant,
@@ -108,8 +109,8 @@ def planned() -> Shard:
 
 
 COMMANDS_OF: dict[State, tuple[type[Any], ...]] = {
-    State.PLANNED: (life.Upload, life.Create, life.Abandon, life.CutDown),
-    State.UPLOADED: (life.Create, life.Abandon, life.CutDown),
+    State.PLANNED: (life.Upload, life.Create, life.Abandon, life.CutDown, life.GoRealtime),
+    State.UPLOADED: (life.Create, life.Abandon, life.CutDown, life.GoRealtime),
     State.SUBMITTING: (life.Find,),
     State.RUNNING: (life.Poll, life.CancelBatch),
     State.CANCELLING: (life.Poll, life.CancelBatch),
@@ -199,6 +200,17 @@ def test_the_transitions_are_the_table() -> None:
     assert all("CancelAsked" in life.transitions()[state] for state in LIVE)
 
 
+def recorded(command: life.GoRealtime | life.CutDown | life.Abandon) -> life.Event:
+    """What follows where nothing can go wrong."""
+    match command:
+        case life.GoRealtime(tier):
+            return life.SendNow(tier)
+        case life.CutDown(rows):
+            return life.Cut(rows)
+        case life.Abandon():
+            return life.Abandoned()
+
+
 def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
     """An event that may follow a command, as the engine would bring it."""
     fail = life.StepFailed(TROUBLE)
@@ -237,7 +249,7 @@ def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
         case life.Collect():
             left = draw([0, 1, shard.sending])
             kept = life.Collected(counts_of(shard, left), left, ("f1",), too_much=left > 1)
-            return draw([kept, fail, life.Foreign()])
+            return draw([kept, fail, *([life.Foreign()] if shard.tier == "batch" else [])])
         case life.CleanUp():
             return draw([life.Cleaned(), fail])
         case life.Answer(stop):
@@ -246,10 +258,8 @@ def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
                 if not stop
                 else life.Answered(1)
             )
-        case life.CutDown(rows):
-            return life.Cut(rows)
-        case life.Abandon():
-            return life.Abandoned()
+        case life.GoRealtime() | life.CutDown() | life.Abandon():
+            return recorded(command)
         case life.Rest():
             raise AssertionError("a shard at rest is not stepped")
 
@@ -283,7 +293,7 @@ def test_every_path_ends_and_attempts_are_bounded(
     assert shard.attempt <= 3 + policy.halvings
     if shard.state is State.DONE:
         assert shard.refs.leftovers == ()
-        assert creates or shard.cancel_requested
+        assert creates or shard.cancel_requested or policy.tier != "batch"
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))

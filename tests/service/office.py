@@ -16,16 +16,20 @@ from halfrate.service.home import Home, Timing
 from halfrate.service.jobs import Service
 from halfrate.service.report import Report
 
+from .providers import MODELS, write_settings
+
 QUICK = Timing(settle=1.0, poll_first=0.02, poll_most=0.1, backoff_first=0.02, quota_wait=0.05)
-MODELS = {"openai": "openai/gpt-4.1-mini", "anthropic": "anthropic/claude-haiku-4-5"}
 
 
 class Office:
     """Runs jobs of one provider against an emulator with faults."""
 
-    def __init__(self, folder: Path, emulator: Emulator, provider: str, timing: Timing = QUICK) -> None:
+    def __init__(
+        self, folder: Path, emulator: Emulator, url: str, provider: str, timing: Timing = QUICK
+    ) -> None:
         self.folder = folder
         self.emulator = emulator
+        self.emulator_url = url
         self.provider = provider
         self.home = Home(root=folder / "home", timing=timing)
 
@@ -93,11 +97,11 @@ def open_office(
     provider: str,
     timing: Timing = QUICK,
 ) -> Office:
-    monkeypatch.setenv("OPENAI_BASE_URL", emulator.openai_base_url(url))
-    monkeypatch.setenv("OPENAI_API_KEY", "key-1")
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator.anthropic_base_url(url))
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "key-1")
-    return Office(folder, emulator, provider, timing)
+    for variables in emulator.environment(url).values():
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HALFRATE_SETTINGS", str(write_settings(folder)))
+    return Office(folder, emulator, url, provider, timing)
 
 
 def new_emulator(

@@ -65,6 +65,19 @@ class RawForm(msgspec.Struct, frozen=True):
     )
 
 
+class Setting(msgspec.Struct, frozen=True):
+    """What an account needs to be told beside its key: a project, a region, a bucket.
+
+    It stands under `name` in the account's settings, or in the first of `variables` that is set.
+    """
+
+    name: str
+    help: str
+    variables: tuple[str, ...] = ()
+    default: str | None = None
+    """None: there is no account without it."""
+
+
 class Option(msgspec.Struct, frozen=True):
     """Something about a whole job that a provider lets one choose: `--option name=value`."""
 
@@ -112,6 +125,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     needs_key: bool = True
     options: tuple[Option, ...] = ()
     raw: RawForm = RawForm()
+    settings: tuple[Setting, ...] = ()
+    url_path: str = ""
+    """What stands between the account's URL and its batches, settings in braces: an account is a place."""
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -195,6 +211,15 @@ class JobPrices(msgspec.Struct, frozen=True):
     batch: dict[str, Price | None]
     standard: dict[str, Price | None]
     flex: dict[str, Price | None] = {}
+    priority: dict[str, Price | None] = {}
+
+    def of(self, tier: str) -> dict[str, Price | None]:
+        """The prices in one tier; none at all for a tier that nobody here knows."""
+        match tier:
+            case "batch" | "standard" | "flex" | "priority":
+                return getattr(self, tier)
+            case _:
+                return {}
 
 
 class Counts(msgspec.Struct, frozen=True):

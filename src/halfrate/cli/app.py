@@ -27,6 +27,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "cancel": ("follow", "Stop a job, and keep what is finished."),
     "quota": ("control", "Show and set the limits of the providers' queues."),
     "cost": ("look", "Show what was paid, and what for."),
+    "providers": ("providers", "List the providers: limits, windows, discounts."),
     "worker": ("worker", "Work on all jobs, as long as it runs."),
     "emulate": ("emulate", "Start a stand-in for the providers on this machine."),
     "demo": ("demo", "Show it all in a minute: no key, no network, no cost."),

@@ -8,6 +8,7 @@ from halfrate.base.errors import UsageError
 from halfrate.cli.follow import AS_JSON, OUTPUT, carry, check_form
 from halfrate.cli.text import echo_json, report_object
 from halfrate.core.admission import QuotaKind
+from halfrate.providers.base import place_of
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 
@@ -125,7 +126,7 @@ def quota(
             "No limit is known. They are learned when a provider refuses a batch, or set with this command."
         )
     for item, source in known:
-        provider = item.account.partition("@")[0]
+        provider = place_of(item.account).named
         name = f"{provider}/{item.model}" if item.model else f"{provider} (all models)"
         click.echo(f"{name:40} {item.most:>16,} {_KINDS[item.kind]:30} {source}")
     return 0

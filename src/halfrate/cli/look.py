@@ -8,6 +8,7 @@ from halfrate.base.money import show_usd
 from halfrate.cli.text import (
     clock,
     echo_json,
+    echo_table,
     expected_lines,
     expected_object,
     money,
@@ -36,7 +37,7 @@ def jobs(limit: int, as_json: bool) -> int:
     if not reports:
         click.echo("No jobs yet. `halfrate demo` shows one; `halfrate run --help` says how to start one.")
         return 0
-    _table(
+    echo_table(
         ("job", "started", "state", "rows", "answered", "paid", "model", "input"),
         [
             (
@@ -46,7 +47,7 @@ def jobs(limit: int, as_json: bool) -> int:
                 f"{report.job.rows:,}",
                 f"{report.succeeded:,}",
                 show_usd(report.cost),
-                f"{report.job.spec.provider}/{report.job.spec.model or '*'}",
+                report.job.label,
                 report.job.input_name,
             )
             for report in reports
@@ -122,7 +123,7 @@ def cost(job: str | None, by: str | None, as_json: bool) -> int:
     rows = [_line_row(line) for line in lines]
     if len(lines) > 1:
         rows.append(_line_row(_total(lines)))
-    _table(
+    echo_table(
         (
             by or ("model" if found else "job"),
             "rows",
@@ -185,15 +186,3 @@ def _total(lines: list[LedgerLine]) -> LedgerLine:
         realtime_cost=total.realtime_cost,
         waste=total.waste,
     )
-
-
-def _table(
-    head: tuple[str, ...], rows: list[tuple[str, ...]], *, right: "range | tuple[int, ...]" = ()
-) -> None:
-    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
-    for line in (head, *rows):
-        cells = [
-            text.rjust(width) if i in right else text.ljust(width)
-            for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())

@@ -30,6 +30,12 @@ from halfrate.service.report import Prospect
 @click.option("--temperature", type=click.FloatRange(min=0, max=2))
 @click.option("--schema", type=click.Path(path_type=Path), help="A JSON Schema that every answer must meet.")
 @click.option("--param", multiple=True, metavar="K=V", help="Any other field of the request body.")
+@click.option(
+    "--tier",
+    type=click.Choice(["batch", "flex", "standard", "priority"]),
+    help="How to serve the rows; a batch unless there are none at the provider.",
+)
+@click.option("--option", multiple=True, metavar="K=V", help="A provider's own; see `halfrate providers`.")
 @click.option("--endpoint", type=click.Choice(["chat", "responses", "embeddings", "messages"]))
 @click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row in --raw results.")
 @click.option("--tag", multiple=True, metavar="K=V", help="For `halfrate cost --by`, as in team=search.")
@@ -58,6 +64,8 @@ def run(
     temperature: float | None,
     schema: Path | None,
     param: tuple[str, ...],
+    tier: str | None,
+    option: tuple[str, ...],
     endpoint: Endpoint | None,
     id_column: str | None,
     tag: tuple[str, ...],
@@ -96,6 +104,8 @@ def run(
         temperature=temperature,
         schema=options.read_schema(schema) if schema is not None else None,
         params=options.parameters(param),
+        tier=tier,
+        options=options.pairs(option, "--option"),
         endpoint=endpoint,
         id_column=id_column,
         allow_empty=allow_empty,

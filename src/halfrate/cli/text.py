@@ -19,14 +19,31 @@ def echo_json(value: object) -> None:
     click.echo(msgspec.json.encode(value).decode())
 
 
+def echo_table(
+    head: tuple[str, ...], rows: list[tuple[str, ...]], *, right: "range | tuple[int, ...]" = ()
+) -> None:
+    """Print lines under a head, in columns as wide as they need. `right`: columns of numbers."""
+    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
+    for line in (head, *rows):
+        cells = [
+            text.rjust(width) if i in right else text.ljust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
 def plan_lines(job: Job, batches: int, prospect: Prospect | None = None) -> list[str]:
     """What is about to be sent, what it should cost, and whether it should be there in time."""
     plan = job.forecast
-    model = f"{job.spec.provider}/{job.spec.model or '*'}"
     tokens = f"about {plan.input_tokens:,} tokens in and {plan.output_tokens:,} out"
-    prices = f"{show_usd(plan.cost)} in batch, {show_usd(plan.realtime_cost)} in real time"
+    if job.tier == "batch":
+        prices = f"{show_usd(plan.cost)} in batch, {show_usd(plan.realtime_cost)} in real time"
+        way = f"in {batches} batch{'es' if batches != 1 else ''}"
+    else:
+        prices = f"{show_usd(plan.cost)}, {job.tier} tier"
+        way = "in real time"
     lines = [
-        f"{job.rows:,} rows of {job.input_name} for {model}, in {batches} batch{'es' if batches != 1 else ''}",
+        f"{job.rows:,} rows of {job.input_name} for {job.label}, {way}",
         f"{tokens}: {prices}",
     ]
     if plan.cost is None:

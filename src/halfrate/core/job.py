@@ -52,6 +52,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Whether more is sent although most rows of a batch failed."""
     priority: int = 0
     """One more gets twice the share of a queue that others wait for as well."""
+    tier: str = "batch"
+    """How its rows are served: as a batch, or in a tier of real time."""
     max_attempts: int = 5
     output: str | None = None
     output_format: OutputFormat = "jsonl"
@@ -60,6 +62,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None = None
     note: str | None = None
     extra: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """The name of the account, before the model: how the job is asked for, and shown."""
+        head, _, _ = self.account.partition("@")
+        label, _, provider = head.rpartition("=")
+        return f"{label or provider}/{self.spec.model or '*'}"
 
     @property
     def team(self) -> str:

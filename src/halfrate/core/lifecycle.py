@@ -225,6 +225,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """The longest that nothing is tried after refusals in a row for want of room."""
     missing_grace: float = 600.0
     """How long a fresh batch may answer 404 before we believe it."""
+    tier: str = "batch"
+    """How the job's rows are served, unless a deadline asks for more."""
     max_attempts: int = 5
     cleanup_tries: int = 8
     halvings: int = 40
@@ -278,6 +280,12 @@ class Answer(msgspec.Struct, frozen=True):
     stop: bool = False
 
 
+class GoRealtime(msgspec.Struct, frozen=True):
+    """Begin to run the attempt's rows in real time, in this tier: the job asked for no batch."""
+
+    tier: str
+
+
 class CutDown(msgspec.Struct, frozen=True):
     """Make the shard's batches smaller: so many rows at most."""
 
@@ -293,7 +301,18 @@ class Rest(msgspec.Struct, frozen=True):
 
 
 Command: TypeAlias = (
-    Upload | Create | Find | Poll | CancelBatch | Collect | CleanUp | CutDown | Answer | Abandon | Rest
+    Upload
+    | Create
+    | Find
+    | Poll
+    | CancelBatch
+    | Collect
+    | CleanUp
+    | CutDown
+    | GoRealtime
+    | Answer
+    | Abandon
+    | Rest
 )
 
 
@@ -527,6 +546,8 @@ def _before(shard: Shard, policy: Policy) -> Command:
     """What to do with a shard of which nothing runs."""
     if shard.cancel_requested:
         return Abandon()
+    if policy.tier != "batch":
+        return GoRealtime(policy.tier)
     if shard.room is not None:
         return CutDown(shard.room)
     if policy.uploads_file and shard.state is State.PLANNED:

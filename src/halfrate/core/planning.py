@@ -15,14 +15,21 @@ OUTPUT_PRIOR = 200
 """Tokens that an answer takes where nothing is known about it."""
 
 
-def spec_hash(spec: RequestSpec, account: str) -> str:
+def spec_hash(spec: RequestSpec, account: str, tier: str = "batch") -> str:
     """Names what a job asks, so that the same command can be recognised."""
-    text = msgspec.json.encode([account, spec], order="deterministic")
+    asked = [account, spec] if tier == "batch" else [account, spec, tier]
+    text = msgspec.json.encode(asked, order="deterministic")
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def forecast(
-    spec: RequestSpec, rows: int, text_bytes: int, prices: JobPrices, *, ceiling: bool = False
+    spec: RequestSpec,
+    rows: int,
+    text_bytes: int,
+    prices: JobPrices,
+    *,
+    tier: str = "batch",
+    ceiling: bool = False,
 ) -> Forecast:
     """Tokens and money for `rows` requests whose bodies have `text_bytes` bytes in all.
 
@@ -38,7 +45,7 @@ def forecast(
     return Forecast(
         input_tokens=tokens_in,
         output_tokens=usage.output,
-        cost=_dearest(prices.batch, usage),
+        cost=_dearest(prices.of(tier), usage),
         realtime_cost=_dearest(prices.standard, usage),
     )
 

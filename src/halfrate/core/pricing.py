@@ -55,8 +55,7 @@ class JobPricing:
 
     def paid(self, model: str, tokens: Tokens, tier: str) -> int | None:
         """Picodollars of one request in a tier, billed as `model`; None where a price is unknown."""
-        prices = {"batch": self._prices.batch, "standard": self._prices.standard, "flex": self._prices.flex}
-        return cost(tokens, prices.get(tier, {}).get(model))
+        return cost(tokens, self._prices.of(tier).get(model))
 
     def standard(self, model: str, tokens: Tokens) -> int | None:
         """What the same request would have cost in real time."""

@@ -153,10 +153,8 @@ class Worker:
                 await self._clean_up(shard, job, policy, strays=strays)
             case life.Answer(stop):
                 await self._answer(shard, job, policy, stop=stop)
-            case life.CutDown(rows):
-                await self._step(shard, life.Cut(rows), policy)
-            case life.Abandon():
-                await self._save(life.apply(shard, life.Abandoned(), policy, self._clock.now()))
+            case life.GoRealtime() | life.CutDown() | life.Abandon():
+                await self._step(shard, _here(command), policy)
             case life.Rest():
                 await self._in_thread(self._store.release, shard, self._owner, shard.next_at)
 
@@ -279,7 +277,7 @@ class Worker:
         batch_id = shard.refs.batch_id or ""
         asked_at = self._clock.now()
         try:
-            view = await self._adapter(shard).poll(batch_id)
+            view = await self._adapter(shard).poll(batch_id, cancelled=shard.cancelled_at is not None)
         except Refused as refusal:
             if refusal.status == 404:
                 text = (
@@ -438,7 +436,7 @@ class Worker:
         fetched: list[list[Path]] = []
         try:
             for batch_id in shard.refs.batches:
-                view = await adapter.poll(batch_id)
+                view = await adapter.poll(batch_id, cancelled=shard.cancelled_at is not None)
                 if not view.ended:
                     text = f"batch {batch_id} is still ending; its rows are waited for"
                     wait = life.poll_delay(self._since_end(shard), policy)
@@ -599,6 +597,17 @@ class _Once:
     async def done(self) -> None:
         if self._task is not None:
             await self._task
+
+
+def _here(command: life.GoRealtime | life.CutDown | life.Abandon) -> life.Event:
+    """What becomes of a command that is carried out by recording it."""
+    match command:
+        case life.GoRealtime(tier):
+            return life.SendNow(tier)
+        case life.CutDown(rows):
+            return life.Cut(rows)
+        case life.Abandon():
+            return life.Abandoned()
 
 
 def _tier(name: str) -> Tier:

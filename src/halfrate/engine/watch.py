@@ -179,7 +179,8 @@ def _lengths(spans: Iterable[Span]) -> list[Length]:
 
 
 def _tiers(store: Store, site: Site, job: Job) -> tuple[Tier, ...]:
-    offered = site.adapter(job.account).tiers(job.spec.endpoint)
+    adapter = site.adapter(job.account)
+    offered = adapter.tiers(job.spec.endpoint) if adapter.capabilities.rescues else ()
     standard = realtime_rate(_throughput(store, job, "standard"), _allowed(store, job))
     tiers: list[Tier] = []
     if "standard" in offered:

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -52,8 +53,31 @@ class _Book(msgspec.Struct, frozen=True):
 class PriceBook:
     """Looks prices up."""
 
-    def __init__(self, raw: bytes) -> None:
-        self._book = msgspec.json.decode(raw, type=_Book)
+    def __init__(self, book: _Book) -> None:
+        self._book = book
+
+    @classmethod
+    def read(cls, raw: bytes) -> "PriceBook":
+        return cls(msgspec.json.decode(raw, type=_Book))
+
+    def with_prices(
+        self, provider: str, models: Mapping[str, Mapping[str, Mapping[str, str]]], source: str
+    ) -> "PriceBook":
+        """The same book with a provider's prices by model, tier and kind of token, in dollars a million.
+
+        Raises ValueError where one of them is no price.
+        """
+        more = tuple(
+            _Model(
+                provider=provider,
+                model=name,
+                match=(),
+                prices=tuple(_Price(tier=tier, rates=dict(rates)) for tier, rates in tiers.items()),
+                source=source,
+            )
+            for name, tiers in models.items()
+        )
+        return PriceBook(msgspec.structs.replace(self._book, models=(*more, *self._book.models)))
 
     def find(self, provider: str, model: str, tier: str, day: str) -> Price | None:
         """The price of `model` in `tier` on `day` (ISO), or None where the book does not know it."""
@@ -91,4 +115,4 @@ def _rates(rates: dict[str, str]) -> Rates:
 @functools.cache
 def load_book() -> PriceBook:
     """The book that ships with this version."""
-    return PriceBook(Path(__file__).with_name("book.json").read_bytes())
+    return PriceBook.read(Path(__file__).with_name("book.json").read_bytes())

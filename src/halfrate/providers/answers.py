@@ -6,6 +6,8 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from halfrate.base.errors import Refused
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a realtime call was answered with, whatever the status. `headers`: those asked for, names in lower
@@ -17,6 +19,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     retry_after: float | None = None
     request_id: str | None = None
+
+    def refusal(self, title: str) -> Refused:
+        """The answer as an error."""
+        code, message = error_of(self.body)
+        where = f" (request {self.request_id})" if self.request_id else ""
+        return Refused(
+            f"{title} answered {self.status}: {message or self.reason or 'no reason given'}{where}",
+            status=self.status,
+            code=code,
+            retry_after=self.retry_after,
+        )
 
 
 class _Error(msgspec.Struct):

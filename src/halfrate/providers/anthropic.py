@@ -188,7 +188,7 @@ class Anthropic:
             "whose rows they hold only when they end; waiting for that rather than paying again"
         )
 
-    async def poll(self, batch_id: str) -> BatchView:
+    async def poll(self, batch_id: str, *, cancelled: bool = False) -> BatchView:
         return _view(
             self._http.decode(await self._http.ask("GET", f"{_PATH}/{quote(batch_id, safe='')}"), _Batch)
         )

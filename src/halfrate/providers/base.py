@@ -9,9 +9,9 @@ it can end is one of three: it returns, it raises `Refused` (nothing was started
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -22,19 +22,46 @@ from halfrate.core.pacing import Window
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider with credentials. The key lives in memory alone: it is left out of every repr."""
+    """A provider with credentials. The key lives in memory alone: it is left out of every repr.
+
+    `base_url`: where the paths of the account's API begin, its project and region included. `settings`: what the
+    provider's capabilities name as such. `label`: the user's own name for it, "" where the environment makes it.
+    """
 
     provider: str
     base_url: str
     key: str
+    label: str = ""
+    settings: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
 
     @property
     def name(self) -> str:
         """What the store knows it by: batches belong to an account for ever."""
-        return f"{self.provider}@{self.base_url}"
+        place = f"{self.provider}@{self.base_url}"
+        return f"{self.label}={place}" if self.label else place
 
     def __repr__(self) -> str:
         return f"Account({self.name})"
+
+
+class Place(NamedTuple):
+    """The parts of an account's name."""
+
+    label: str
+    provider: str
+    base_url: str
+
+    @property
+    def named(self) -> str:
+        """What stands before a model to mean this account."""
+        return self.label or self.provider
+
+
+def place_of(account: str) -> Place:
+    """An account's name, taken apart."""
+    head, _, url = account.partition("@")
+    label, _, provider = head.rpartition("=")
+    return Place(label, provider, url)
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,7 +243,10 @@ class Adapter(Protocol):
         """Batches made by an earlier create of this intent. Raises ProviderError when it could not look."""
         ...
 
-    async def poll(self, batch_id: str) -> BatchView: ...
+    async def poll(self, batch_id: str, *, cancelled: bool = False) -> BatchView:
+        """How a batch stands. `cancelled`: its cancel was accepted before; where a cancel deletes a batch, the provider
+        may know it no longer."""
+        ...
 
     async def fetch(self, view: BatchView, targets: Callable[[int], Path]) -> list[Path]:
         """Download every result file completely, to `targets(n)`. Raises ProviderError if one is cut short."""

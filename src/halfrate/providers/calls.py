@@ -97,10 +97,11 @@ def refuse(
     answer: Answer,
     windows: tuple[Window, ...],
     judge: Callable[[Fault | None], Refusal],
+    fault_in: Callable[[bytes], Fault | None] = fault_of,
 ) -> CallRefused:
     """The error to raise for a call that was answered with one. Raises OutcomeUnknown instead where the answer is
     not the provider's own: a gateway that gave up waiting does not stop what it waited for."""
-    fault = fault_of(answer.body)
+    fault = fault_in(answer.body)
     status = answer.status
     if fault is None and (status >= 500 or status == 408 or status < 300):
         raise OutcomeUnknown(

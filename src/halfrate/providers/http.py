@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -29,8 +29,11 @@ from halfrate.base.pages import Trail
 from halfrate.base.version import VERSION
 from halfrate.providers.answers import Answer, error_of, request_id, retry_after
 from halfrate.providers.connections import Idle, Line, keep_alive, proxy_for
+from halfrate.providers.files import unwritten
 
 _R = TypeVar("_R")
+
+Sign: TypeAlias = Callable[[str, str, bytes | None], Mapping[str, str]]
 
 _CHUNK: Final = 1 << 18
 _SENT_AT_ONCE: Final = 1 << 19
@@ -87,10 +90,15 @@ class Upload(msgspec.Struct, frozen=True):
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: OSError) -> StorageError:
-        return StorageError(
-            f"{self.path}, which holds the rows to be sent, cannot be read ({error.strerror}). They were not sent. "
-            "What is with the provider already goes on there; the job can go on from here once the file is back."
-        )
+        return unreadable(self.path, error)
+
+
+def unreadable(path: Path, error: OSError) -> StorageError:
+    """Why the rows that were to be sent were not."""
+    return StorageError(
+        f"{path}, which holds the rows to be sent, cannot be read ({error.strerror}). They were not sent. "
+        "What is with the provider already goes on there; the job can go on from here once the file is back."
+    )
 
 
 class Http:
@@ -100,9 +108,20 @@ class Http:
         base_url: where paths are appended.
         headers: sent with every call; the key is among them, and none of them is ever logged.
         title: the provider's name in messages.
+        query: stands in the URL of every call.
+        sign: headers that one call alone can have: from its method, its URL and its body, None for one that is
+            streamed. It may take time, and raises SettingsError where there are no credentials.
     """
 
-    def __init__(self, base_url: str, headers: dict[str, str], title: str) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        headers: dict[str, str],
+        title: str,
+        *,
+        query: str = "",
+        sign: Sign | None = None,
+    ) -> None:
         try:
             parts = urlsplit(base_url)
             usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -118,6 +137,8 @@ class Http:
         self._path = parts.path.rstrip("/")
         self._headers = {"User-Agent": f"halfrate/{VERSION}", **headers}
         self._title = title
+        self._query = query
+        self._sign = sign
         self._secrets = [
             headers[name].rpartition(" ")[2]
             for name in headers
@@ -165,10 +186,10 @@ class Http:
         timeout: float,
         in_time: Callable[[], bool],
     ) -> Answer:
-        """POST one small body, once, on a connection that is kept. Gives every answer, errors too.
+        """POST one small body, once, on a connection that is kept. Gives every answer, errors and redirects too.
 
         Args:
-            headers: sent besides those of every call.
+            headers: sent besides those of every call; the body is JSON unless they say something else.
             keep: names of headers of the answer that are wanted.
             timeout: seconds for each wait on the network. No byte comes while a model thinks: this bounds that.
             in_time: as for `send`.
@@ -200,6 +221,15 @@ class Http:
     ) -> bytes:
         """A request that costs nothing, and that the caller repeats and counts."""
         return await self.send(method, path, body=body, timeout=timeout)
+
+    def elsewhere(self, url: str) -> "tuple[Http, str]":
+        """Calls to a place that the provider named, and the path there. Nothing of ours goes with them, our key least
+        of all; a place that is less safe than the provider's own is OutcomeUnknown."""
+        parts = urlsplit(url)
+        if not parts.hostname or parts.scheme not in {"https", self._url.scheme}:
+            raise OutcomeUnknown(f"{self._title} named a place for its files that cannot be used")
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        return Http(f"{parts.scheme}://{parts.netloc}", {}, self._title), path
 
     def decode(self, raw: bytes, kind: type[_R]) -> _R:
         """A reply, understood. One that cannot be read leaves open what it meant: OutcomeUnknown."""
@@ -246,7 +276,7 @@ class Http:
                 if response.length:
                     raise http.client.IncompleteRead(b"", response.length)
             except _LocalError as trouble:
-                raise self._unwritten(target, trouble.error) from trouble.error
+                raise unwritten(target, self._title, trouble.error) from trouble.error
 
         await self._repeat(lambda: self._call("GET", path, None, 120.0, to_file))
 
@@ -357,13 +387,18 @@ class Http:
             raise _held_up()
         headers = {**self._headers, **(more or {})}
         target = self._path + path
+        if self._query:
+            target += ("&" if "?" in path else "?") + self._query
+        if self._sign is not None:
+            whole = body if isinstance(body, bytes) else None if isinstance(body, Upload) else b""
+            headers |= self._sign(method, f"{self._url.scheme}://{self._url.netloc}{target}", whole)
         if self._proxied_plainly():
             target = f"{self._url.scheme}://{self._url.netloc}{target}"
         try:
             if isinstance(body, Upload):
                 headers |= {"Content-Type": body.content_type, "Content-Length": str(body.size)}
             elif body is not None:
-                headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+                headers = {"Content-Type": "application/json", **headers, "Content-Length": str(len(body))}
             connection.request(method, target, None if body is None else _parts(body, in_time), headers)
         except (BrokenPipeError, ConnectionResetError):
             # A server may refuse before it has read all, and hang up; then its reply says why.
@@ -438,12 +473,6 @@ class Http:
             status=response.status,
             code=code,
             retry_after=retry_after(response),
-        )
-
-    def _unwritten(self, target: Path, error: OSError) -> StorageError:
-        return StorageError(
-            f"The results could not be written to {target} ({error.strerror}). They are still at "
-            f"{self._title}, paid for and safe; make room and attach to the job again."
         )
 
 

@@ -38,7 +38,7 @@ def _responses(spec: RequestSpec) -> dict[str, Any]:
     return with_params(body, spec)
 
 
-def _embeddings(spec: RequestSpec) -> dict[str, Any]:
+def embeddings(spec: RequestSpec) -> dict[str, Any]:
     given = {"--system": spec.system, "--max-tokens": spec.max_tokens, "--temperature": spec.temperature}
     for option, value in given.items():
         if value is not None:
@@ -51,5 +51,5 @@ def _embeddings(spec: RequestSpec) -> dict[str, Any]:
 BODIES: Final[dict[Endpoint, Callable[[RequestSpec], dict[str, Any]]]] = {
     "chat": _chat,
     "responses": _responses,
-    "embeddings": _embeddings,
+    "embeddings": embeddings,
 }

@@ -1,5 +1,6 @@
 """Realtime calls in OpenAI's dialect: the tier in the body, the reply as a result line, errors understood."""
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -8,6 +9,7 @@ from halfrate.base.types import Endpoint
 from halfrate.core.pacing import Window
 from halfrate.providers.answers import Answer
 from halfrate.providers.base import Blame, Call, Reply, Tier
+from halfrate.providers.bodies import with_field
 from halfrate.providers.calls import (
     Fault,
     Refusal,
@@ -81,9 +83,7 @@ def with_tier(body: bytes, tier: Tier) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # No object at all, or a strange one: for the provider to refuse.
         return body
-    start = body.index(b"{") + 1
-    more = b"" if body[start:].lstrip()[:1] == b"}" else b","
-    return b'%b"service_tier":"%b"%b%b' % (body[:start], tier.encode(), more, body[start:])
+    return with_field(body, "service_tier", tier)
 
 
 def tier_of(line: bytes) -> str:
@@ -106,13 +106,24 @@ def line_of(row_id: str, status: int, body: bytes, request_id: str | None = None
     )
 
 
-def understand(title: str, call: Call, answer: Answer) -> Reply:
+class Wording(msgspec.Struct, frozen=True):
+    """How a provider words what its realtime calls come to: as a result line of its batches (row id, status, body,
+    request id), and its own errors in a body, None where a body holds none."""
+
+    line: Callable[[str, int, bytes, str | None], bytes] = line_of
+    fault: Callable[[bytes], Fault | None] = fault_of
+
+
+def understand(title: str, call: Call, answer: Answer, wording: Wording | None = None) -> Reply:
     """The reply in an answer. Raises CallRefused for an error, OutcomeUnknown for what makes no sense."""
+    wording = wording or Wording()
     windows = _windows(answer)
     if answer.status != 200:
-        raise refuse(title, answer, windows, lambda fault: _refusal(call, answer, fault))
+        raise refuse(
+            title, answer, windows, lambda fault: _refusal(call, answer, fault, wording), wording.fault
+        )
     served = read(title, _decode_served, answer.body)
-    line = line_of(call.row_id, 200, answer.body, answer.request_id)
+    line = wording.line(call.row_id, 200, answer.body, answer.request_id)
     return Reply(line=line, tier=_tier(served), windows=windows)
 
 
@@ -121,9 +132,9 @@ def _tier(served: _Served | None) -> str:
     return _NAMES.get(name, name) if name else "standard"
 
 
-def _refusal(call: Call, answer: Answer, fault: Fault | None) -> Refusal:
+def _refusal(call: Call, answer: Answer, fault: Fault | None, wording: Wording) -> Refusal:
     body = answer.body
-    if fault_of(body) is None:
+    if fault is None:
         text = answer.body[:200].decode("utf-8", "replace").strip() or answer.reason
         body = b'{"error":{"message":%b,"type":"invalid_request_error","param":null,"code":null}}' % quoted(
             text
@@ -137,7 +148,7 @@ def _refusal(call: Call, answer: Answer, fault: Fault | None) -> Refusal:
         ):
             # "Invalid service_tier argument": not for this model, or not allowed in this project.
             blame = Blame.TIER
-    return Refusal(blame, line_of(call.row_id, answer.status, body, answer.request_id))
+    return Refusal(blame, wording.line(call.row_id, answer.status, body, answer.request_id))
 
 
 def _windows(answer: Answer) -> tuple[Window, ...]:

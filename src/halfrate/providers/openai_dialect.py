@@ -22,7 +22,7 @@ from halfrate.providers.bodies import splice
 from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import Http, Upload
 from halfrate.providers.openai_bodies import BODIES
-from halfrate.providers.openai_calls import KEEP, line_of, tier_of, understand, with_tier
+from halfrate.providers.openai_calls import KEEP, Wording, tier_of, understand, with_tier
 from halfrate.providers.openai_results import line_reader
 
 _ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -32,10 +32,11 @@ _WHOLE_FILE: Final = frozenset(
     {"model_not_found", "invalid_model", "mismatched_model", "model_mismatch", "url_mismatch"}
 )
 _ABSENT: Final = {"expired": Kind.EXPIRED, "cancelled": Kind.CANCELLED}
-_SKEW: Final = 300.0  # how far the provider's clock may be from ours
+SKEW: Final = 300.0  # how far the provider's clock may be from ours
 # Flex answers late: fifteen minutes is what its guide has clients wait.
 _TIMEOUTS: Final[dict[Tier, float]] = {"flex": 900.0}
 _BOUNDARY: Final = "halfrate-7f2c1f0a5b9d4e6c"
+_FORM: Final = f"multipart/form-data; boundary={_BOUNDARY}"
 
 URLS: Final[dict[Endpoint, str]] = {
     "chat": "/v1/chat/completions",
@@ -43,7 +44,7 @@ URLS: Final[dict[Endpoint, str]] = {
     "embeddings": "/v1/embeddings",
 }
 """What a row, and the create call, say that they ask for."""
-_PLAIN_TIERS: Final[Mapping[Endpoint, tuple[Tier, ...]]] = {endpoint: ("standard",) for endpoint in URLS}
+_PLAIN_TIERS: Final[Mapping[Endpoint, tuple[Tier, ...]]] = dict.fromkeys(URLS, ("standard",))
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +65,6 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     purpose: str = "batch"
     file_life: int | None = None
     """Seconds after which an uploaded file is to go by itself, asked for at the upload."""
-    key_header: str = "Authorization"
     answer_limit: str = "max_completion_tokens"
     """The field of a chat that limits its answer."""
     tiers: Mapping[Endpoint, tuple[Tier, ...]] = msgspec.field(default_factory=lambda: _PLAIN_TIERS)
@@ -96,7 +96,7 @@ class Batch(msgspec.Struct):
     output_file_id: str | None = None
     error_file_id: str | None = None
     request_counts: _Counts | None = None
-    errors: _Errors | None = None
+    errors: _Errors | str | None = None
     error: str | None = None
     metadata: dict[str, Any] | None = None
 
@@ -133,13 +133,12 @@ class OpenAIDialect:
 
     capabilities: Capabilities
     dialect: ClassVar[Dialect] = Dialect()
+    wording: ClassVar[Wording] = Wording()
 
     def __init__(self, account: Account) -> None:
-        facts = self.capabilities
-        header = self.dialect.key_header
-        value = f"Bearer {account.key}" if header == "Authorization" else account.key
-        headers = {header: value} if account.key else {}
-        self._http = Http(account.base_url + self.dialect.base, headers, facts.title)
+        self.base_url = account.base_url + self.dialect.base
+        headers = {"Authorization": f"Bearer {account.key}"} if account.key else {}
+        self._http = Http(self.base_url, headers, self.title)
 
     @property
     def title(self) -> str:
@@ -187,7 +186,7 @@ class OpenAIDialect:
 
     async def find(self, intent: Intent, now: float) -> Lookup:
         # The listing has no filter; it runs from the newest batch back, 100 a page.
-        oldest = (intent.made_at or now) - _SKEW
+        oldest = (intent.made_at or now) - SKEW
         found: list[Batch] = []
         after = ""
         while True:
@@ -205,7 +204,7 @@ class OpenAIDialect:
         same_file = intent.file_id is not None and batch.input_file_id == intent.file_id
         return (tagged or same_file) and batch.id not in intent.past
 
-    async def poll(self, batch_id: str) -> BatchView:
+    async def poll(self, batch_id: str, *, cancelled: bool = False) -> BatchView:
         reply = await self._http.ask("GET", f"/batches/{quote(batch_id, safe='')}")
         return self._view(self._http.decode(reply, Batch))
 
@@ -274,19 +273,24 @@ class OpenAIDialect:
         if call.tier not in self.tiers(call.endpoint):
             raise UsageError(f"{self.title} serves {call.endpoint} in no tier {call.tier!r}.")
         if asks_for_stream(call.body):
-            raise no_stream(self.title, call, lambda status, body: line_of(call.row_id, status, body))
+            raise no_stream(
+                self.title, call, lambda status, body: self.wording.line(call.row_id, status, body, None)
+            )
         # PAID CALL: sent once. A process killed on this line may have paid for an answer that it will never see;
         # the journal says which rows were under way. The id is for the provider's support and for the logs on the
         # way: nothing can be asked by it (OpenAI's API overview, "supplying your own request id").
         answer = await self._http.call(
-            URLS[call.endpoint].removeprefix("/v1"),
+            self._call_path(call),
             with_tier(self._call_body(call), call.tier),
             headers={"X-Client-Request-Id": call.row_id},
             keep=KEEP,
             timeout=call.timeout or _TIMEOUTS.get(call.tier, DEFAULT_TIMEOUT),
             in_time=call.in_time,
         )
-        return understand(self.title, call, answer)
+        return understand(self.title, call, answer, self.wording)
+
+    def _call_path(self, call: Call) -> str:
+        return URLS[call.endpoint].removeprefix("/v1")
 
     def _call_body(self, call: Call) -> bytes:
         return call.body
@@ -301,12 +305,10 @@ class OpenAIDialect:
     def _view(self, batch: Batch) -> BatchView:
         status = self._status(batch)
         files = tuple(file for file in (batch.output_file_id, batch.error_file_id) if file)
-        problems = (batch.errors and batch.errors.data) or []
-        if not problems and batch.error:
-            problems = [_LineError(message=batch.error)]
+        problems = _problems(batch)
         counts = batch.request_counts or _Counts()
         failed = status == "failed"
-        full = failed and any(problem.code == _QUEUE_FULL for problem in problems)
+        full = failed and any(_is_full(problem) for problem in problems)
         failure = None
         if failed:
             first = problems[0] if problems else _LineError()
@@ -333,6 +335,21 @@ class OpenAIDialect:
         )
 
 
+def _problems(batch: Batch) -> list[_LineError]:
+    """Why a batch failed: OpenAI has a list of reasons, others one text."""
+    if isinstance(batch.errors, _Errors):
+        return batch.errors.data or []
+    text = batch.errors or batch.error
+    return [_LineError(message=text)] if text else []
+
+
+def _is_full(problem: _LineError) -> bool:
+    """Whether a batch failed for want of room: by the code, or by OpenAI's words where there is none."""
+    return problem.code == _QUEUE_FULL or (
+        problem.code is None and "enqueued token limit" in (problem.message or "").lower()
+    )
+
+
 def in_doubt(refusal: Refused) -> Refused | OutcomeUnknown:
     """What a refused create means: an error of the server's may come after it has taken effect."""
     if refusal.status >= 500 or refusal.status == 408:
@@ -351,16 +368,25 @@ def in_order(found: list[Batch], status: Callable[[Batch], str]) -> Lookup:
 
 def multipart(fields: Mapping[str, str], name: str, path: Path) -> Upload:
     """A form with fields and one file."""
-    head = "".join(
-        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
-        for field, value in fields.items()
-    )
+    head = _parts_of(fields)
     head += (
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
         "Content-Type: application/jsonl\r\n\r\n"
     )
     tail = f"\r\n--{_BOUNDARY}--\r\n"
-    return Upload(head.encode(), path, tail.encode(), f"multipart/form-data; boundary={_BOUNDARY}")
+    return Upload(head.encode(), path, tail.encode(), _FORM)
+
+
+def fields_alone(fields: Mapping[str, str]) -> tuple[bytes, str]:
+    """A form without a file, and its content type."""
+    return f"{_parts_of(fields)}--{_BOUNDARY}--\r\n".encode(), _FORM
+
+
+def _parts_of(fields: Mapping[str, str]) -> str:
+    return "".join(
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
+        for field, value in fields.items()
+    )
 
 
 def file_name(tag: str) -> str:

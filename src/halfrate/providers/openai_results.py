@@ -29,12 +29,13 @@ _NO_DETAILS: Final = _Details()
 
 
 class _Usage(msgspec.Struct, gc=False):
-    """Chat and embeddings say prompt/completion, responses say input/output."""
+    """Chat and embeddings say prompt/completion, responses say input/output, Voyage the total alone."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    total_tokens: int = 0
     prompt_tokens_details: _Details | None = None
     input_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
@@ -73,13 +74,13 @@ class _Item(msgspec.Struct, gc=False):
     arguments: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Fault(msgspec.Struct, gc=False):
+class Fault(msgspec.Struct, gc=False):
     message: str | None = None
     code: str | int | None = None
     type: str | None = None
 
 
-class _Body(msgspec.Struct, gc=False):
+class Body(msgspec.Struct, gc=False):
     """The union of what the three endpoints and an error answer with; only what is used is decoded."""
 
     model: str = ""
@@ -89,18 +90,31 @@ class _Body(msgspec.Struct, gc=False):
     status: str | None = None
     incomplete_details: _Incomplete | None = None
     usage: _Usage | None = None
-    error: _Fault | None = None
+    error: Fault | str | None = None
+    message: str | None = None
+    """Of an error that is the body itself, as at Mistral."""
+    detail: Any = None
+    """Of a body that was refused before any model saw it, as frameworks word it."""
+
+    @property
+    def fault(self) -> Fault | None:
+        """The error that the body holds, or is."""
+        if isinstance(self.error, str):
+            return Fault(message=self.error)
+        if self.error is None and (self.message is not None or self.detail is not None):
+            return Fault(message=self.message or msgspec.json.encode(self.detail).decode())
+        return self.error
 
 
 class _Response(msgspec.Struct, gc=False):
     status_code: int = 0
-    body: _Body | None = None
+    body: Body | None = None
 
 
 class _Line(msgspec.Struct, gc=False):
     custom_id: str
     response: _Response | None = None
-    error: _Fault | None = None
+    error: Fault | None = None
 
 
 class _ChatMessage(msgspec.Struct, gc=False):
@@ -112,7 +126,7 @@ class _ChatChoice(msgspec.Struct, gc=False):
     finish_reason: str
 
 
-class _ChatBody(msgspec.Struct, gc=False):
+class ChatBody(msgspec.Struct, gc=False):
     model: str
     choices: tuple[_ChatChoice]
     usage: msgspec.Raw
@@ -120,7 +134,7 @@ class _ChatBody(msgspec.Struct, gc=False):
 
 class _ChatResponse(msgspec.Struct, gc=False):
     status_code: Literal[200]
-    body: _ChatBody
+    body: ChatBody
 
 
 class _Answered(msgspec.Struct, gc=False):
@@ -152,7 +166,7 @@ def line_reader(endpoint: Endpoint, row_prefix: str) -> LineReader:
     general = _general_reader(endpoint, row_prefix)
     if endpoint != "chat":
         return LineReader(general)
-    return LineReader(general, plain_reader(_decode_answered, _columns, row_prefix), _tokens_in)
+    return LineReader(general, plain_reader(_decode_answered, _columns, row_prefix), tokens_in)
 
 
 def _columns(answered: list[_Answered]) -> Columns:
@@ -168,7 +182,7 @@ def _columns(answered: list[_Answered]) -> Columns:
 
 
 def _general_reader(endpoint: Endpoint, row_prefix: str) -> Callable[[bytes], ResultRow]:
-    succeeded = _READERS[endpoint]
+    succeeded = READERS[endpoint]
 
     def read(line: bytes) -> ResultRow:
         try:
@@ -179,14 +193,14 @@ def _general_reader(endpoint: Endpoint, row_prefix: str) -> Callable[[bytes], Re
         response = result.response
         if response is not None and response.status_code == 200 and response.body is not None:
             body = response.body
-            if body.error is None:
+            if body.fault is None:
                 return succeeded(row, body)
         return _failed(row, result)
 
     return read
 
 
-def _chat(row: int, body: _Body) -> ResultRow:
+def _chat(row: int, body: Body) -> ResultRow:
     if not body.choices:
         return ResultRow(row, Kind.FAILED_PASSING, error="the provider answered 200 without a choice")
     choice = body.choices[0]
@@ -202,7 +216,7 @@ def _chat(row: int, body: _Body) -> ResultRow:
     return ResultRow(row, Kind.SUCCEEDED, answer, _tokens(body.usage), body.model, finish)
 
 
-def _responses(row: int, body: _Body) -> ResultRow:
+def _responses(row: int, body: Body) -> ResultRow:
     if body.status == "failed" or body.output is None:
         return ResultRow(row, Kind.FAILED_PASSING, error="the response failed without saying why")
     texts: list[bytes] = []
@@ -225,7 +239,7 @@ def _responses(row: int, body: _Body) -> ResultRow:
     )
 
 
-def _embeddings(row: int, body: _Body) -> ResultRow:
+def _embeddings(row: int, body: Body) -> ResultRow:
     if not body.data:
         return ResultRow(row, Kind.FAILED_PASSING, error="the provider answered 200 without an embedding")
     vectors = [bytes(item.embedding) for item in sorted(body.data, key=lambda item: item.index)]
@@ -233,7 +247,7 @@ def _embeddings(row: int, body: _Body) -> ResultRow:
     return ResultRow(row, Kind.SUCCEEDED, answer, _tokens(body.usage), body.model, "stop")
 
 
-_READERS: Final[dict[Endpoint, Callable[[int, _Body], ResultRow]]] = {
+READERS: Final[dict[Endpoint, Callable[[int, Body], ResultRow]]] = {
     "chat": _chat,
     "responses": _responses,
     "embeddings": _embeddings,
@@ -248,17 +262,18 @@ def _tokens(usage: _Usage | None) -> Tokens | None:
     made = usage.completion_tokens_details or usage.output_tokens_details or _NO_DETAILS
     cached = read.cached_tokens or 0
     written = read.cache_write_tokens or 0
+    output = usage.completion_tokens + usage.output_tokens
     return (
-        max(0, usage.prompt_tokens + usage.input_tokens - cached - written),
+        max(0, (usage.prompt_tokens + usage.input_tokens or usage.total_tokens - output) - cached - written),
         cached,
         written,
         0,
-        usage.completion_tokens + usage.output_tokens,
+        output,
         made.reasoning_tokens or 0,
     )
 
 
-def _tokens_in(usage: bytes) -> Tokens | None:
+def tokens_in(usage: bytes) -> Tokens | None:
     return _tokens(_decode_usage(usage))
 
 
@@ -266,13 +281,13 @@ def _failed(row: int, line: _Line) -> ResultRow:
     status = line.response.status_code if line.response is not None else 0
     fault = line.error
     if fault is None and line.response is not None and line.response.body is not None:
-        fault = line.response.body.error
+        fault = line.response.body.fault
     code = str((fault and (fault.code or fault.type)) or "")
     message = (fault and fault.message) or code or "no reason given"
-    return ResultRow(row, _kind(status, code), error=f"{status}: {message}" if status else message)
+    return ResultRow(row, kind_of(status, code), error=f"{status}: {message}" if status else message)
 
 
-def _kind(status: int, code: str) -> Kind:
+def kind_of(status: int, code: str) -> Kind:
     if code in _EXPIRED:
         return Kind.EXPIRED
     if code in _CANCELLED:
@@ -287,4 +302,6 @@ def _odd(line: bytes, row_prefix: str) -> ResultRow:
     status = (result.response.status_code if result.response is not None else 0) or 0
     if status == 200:
         return ResultRow(row, Kind.FAILED, error=MAY_BE_PAID)
-    return ResultRow(row, _kind(status, ""), error=f"{status}: the result has a form that is not understood")
+    return ResultRow(
+        row, kind_of(status, ""), error=f"{status}: the result has a form that is not understood"
+    )

@@ -16,12 +16,12 @@ from halfrate.base.errors import InputError, SettingsError, StorageError, UsageE
 from halfrate.base.ids import new_job_id, shard_id
 from halfrate.base.pages import Trail
 from halfrate.base.types import (
+    Capabilities,
     Endpoint,
     InputFormat,
     JobPrices,
     NativeForm,
     OutputFormat,
-    Price,
     RequestSpec,
     Template,
 )
@@ -30,6 +30,7 @@ from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import Shard
 from halfrate.core.planning import forecast, spec_hash
 from halfrate.prices import load_book
+from halfrate.providers.accounts import entries, load_settings
 from halfrate.providers.base import Account, Adapter
 from halfrate.providers.registry import account_of, adapter_class, split_model
 from halfrate.rows.collect import COLUMNS
@@ -62,6 +63,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     schema: dict[str, Any] | None = None
     params: dict[str, Any] = {}
+    options: dict[str, str] = {}
+    tier: str | None = None
     endpoint: Endpoint | None = None
     id_column: str | None = None
     allow_empty: bool = False
@@ -121,9 +124,10 @@ class Drafter:
     def _draft(self, ask: Ask, connect: Callable[[Account], Adapter], job_id: str, files: JobFiles) -> Draft:
         with _opened(ask.input, files) as source:
             found = sniff(source.name, source.first)
-            provider, model = _provider(ask, found.native, source.name)
-            account = account_of(provider)
+            place, provider, model = _provider(ask, found.native, source.name)
+            account = account_of(place)
             adapter = connect(account)
+            tier = _tier(ask, adapter)
             form = _output_form(ask, found.format)
             spec = _spec(ask, adapter, provider, model, found.native)
             encoding = _Encoding(spec, adapter, source, found.format, job_id, files)
@@ -131,13 +135,15 @@ class Drafter:
         spec = encoding.spec
         writer = encoding.writer
         day = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).date().isoformat()
-        prices = job_prices(provider, sorted(encoding.models or {spec.model}), day)
+        prices = job_prices(
+            provider, sorted(encoding.models or {spec.model}), day, spec.options.get("serves")
+        )
         job = Job(
             id=job_id,
             created_at=self._now(),
             account=account.name,
             spec=spec,
-            spec_hash=spec_hash(spec, account.name),
+            spec_hash=spec_hash(spec, account.name, tier),
             input_name=source.name,
             input_format=found.format,
             input_size=files.snapshot(found.format).stat().st_size,
@@ -145,12 +151,13 @@ class Drafter:
             request_bytes=writer.row_bytes,
             names=encoding.names,
             prices=prices,
-            forecast=forecast(spec, writer.rows, encoding.text_bytes, prices),
+            forecast=forecast(spec, writer.rows, encoding.text_bytes, prices, tier=tier),
             tags=ask.tags,
             deadline=ask.deadline,
             priority=ask.priority,
             rescue=ask.rescue,
             keep_going=ask.keep_going,
+            tier=tier,
             max_attempts=ask.max_attempts,
             # Whoever attaches may stand in another folder.
             output=str(ask.output.absolute()) if ask.output is not None else None,
@@ -173,7 +180,7 @@ class Drafter:
             )
             for made in writer.shards
         )
-        ceiling = forecast(spec, writer.rows, encoding.text_bytes, prices, ceiling=True)
+        ceiling = forecast(spec, writer.rows, encoding.text_bytes, prices, tier=tier, ceiling=True)
         return Draft(job, shards, files.folder, ceiling)
 
 
@@ -316,33 +323,66 @@ def _template(prompt: str) -> Template:
     return template
 
 
-def job_prices(provider: str, models: Iterable[str], day: str) -> JobPrices:
-    """What the book says of these models on `day`, in both tiers."""
+def job_prices(provider: str, models: Iterable[str], day: str, served: str | None = None) -> JobPrices:
+    """What the book, and the settings of the provider, say of these models on `day`, in every tier.
+
+    `served`: the model that is behind their names, where those are the user's own.
+    """
     book = load_book()
-    batch: dict[str, Price | None] = {}
-    standard: dict[str, Price | None] = {}
-    flex: dict[str, Price | None] = {}
-    for model in models:
-        batch[model] = book.find(provider, model, "batch", day)
-        standard[model] = book.find(provider, model, "standard", day)
-        flex[model] = book.find(provider, model, "flex", day)
-    return JobPrices(batch, standard, flex)
+    settings = load_settings()
+    given = entries(settings, provider)
+    if given:
+        book = book.with_prices(provider, given, str(settings.path))
+    asked = list(models)
+    tables = [
+        {model: book.find(provider, served or model, tier, day) for model in asked}
+        for tier in ("batch", "standard", "flex", "priority")
+    ]
+    return JobPrices(*tables)
 
 
-def _provider(ask: Ask, native: NativeForm | None, name: str) -> tuple[str, str]:
-    """(provider, model); the model may be "" for a native file, which names its own."""
+def _provider(ask: Ask, native: NativeForm | None, name: str) -> tuple[str, str, str]:
+    """(account, provider, model); the model may be "" for a native file, which names its own."""
     if ask.model is None:
         if native is None:
             raise UsageError("Which model? Say --model PROVIDER/MODEL, as in openai/gpt-4.1-mini.")
-        return native, ""
-    provider, model = split_model(ask.model)
+        return native, native, ""
+    account, provider, model = split_model(ask.model)
     facts = adapter_class(provider).capabilities
     if native is not None and native != facts.native_form:
         raise UsageError(
             f"{name} is a batch file in {native}'s own form, and {facts.title} takes another. Give it to a "
             f"model of {native}'s, or give the rows as a table with a --prompt."
         )
-    return provider, model
+    return account, provider, model
+
+
+def _tier(ask: Ask, adapter: Adapter) -> str:
+    """How the rows are to be served. Raises UsageError where the provider does not serve them so."""
+    facts = adapter.capabilities
+    tier = ask.tier or ("batch" if facts.batches else "standard")
+    if tier == "batch" and not facts.batches:
+        raise UsageError(
+            f"There are no batches at {facts.title}; its rows are run in real time. Leave --tier out."
+        )
+    offered = {tier for endpoint in facts.endpoints for tier in adapter.tiers(endpoint)}
+    if tier != "batch" and tier not in offered:
+        served = ", ".join(sorted(offered)) or "batches alone"
+        raise UsageError(f"{facts.title} serves no tier {tier!r}: {served}.")
+    return tier
+
+
+def _options(ask: Ask, facts: Capabilities) -> dict[str, str]:
+    """What was chosen of the provider's own options. Raises UsageError for what it does not have."""
+    known = {option.name: option for option in facts.options}
+    for name, value in ask.options.items():
+        if name not in known:
+            words = ", ".join(known) or "none"
+            raise UsageError(f"{facts.title} has no option {name!r}; it has {words}.")
+        choices = known[name].choices
+        if choices and value not in choices:
+            raise UsageError(f"{facts.title}'s option {name} is one of {', '.join(choices)}, not {value!r}.")
+    return ask.options
 
 
 def _spec(ask: Ask, adapter: Adapter, provider: str, model: str, native: NativeForm | None) -> RequestSpec:
@@ -375,6 +415,7 @@ def _spec(ask: Ask, adapter: Adapter, provider: str, model: str, native: NativeF
         temperature=ask.temperature,
         schema=ask.schema,
         params=ask.params,
+        options=_options(ask, facts),
         native=native,
         id_column=ask.id_column,
         allow_empty=ask.allow_empty,

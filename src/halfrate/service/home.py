@@ -67,7 +67,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
                 "written to. Nothing was sent."
             ) from error
 
-    def policy(self, facts: Capabilities, max_attempts: int) -> Policy:
+    def policy(self, facts: Capabilities, max_attempts: int, tier: str = "batch") -> Policy:
         timing = self.timing
         return Policy(
             uploads_file=facts.uploads_file,
@@ -78,6 +78,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             backoff_first=timing.backoff_first,
             quota_wait=timing.quota_wait,
             missing_grace=timing.missing_grace,
+            tier=tier,
             max_attempts=max_attempts,
         )
 

@@ -26,7 +26,7 @@ from halfrate.engine.loop import Loop
 from halfrate.engine.owner import Owner
 from halfrate.engine.steps import Worker
 from halfrate.engine.watch import beliefs, job_view
-from halfrate.providers.base import Account, Adapter
+from halfrate.providers.base import Account, Adapter, place_of
 from halfrate.providers.registry import account_of, adapter_class, decoder
 from halfrate.rows.collect import Check, RecordFormat
 from halfrate.rows.output import ShardView, Snapshot, write_output
@@ -249,7 +249,7 @@ class Service:
 
     def policy(self, job: Job) -> Policy:
         facts = adapter_class(job.spec.provider).capabilities
-        return self.home.policy(facts, job.max_attempts)
+        return self.home.policy(facts, job.max_attempts, job.tier)
 
     def check(self, job: Job) -> Check | None:
         check = self._checks.get(job.id)
@@ -472,7 +472,7 @@ class Service:
     def _documented(self) -> list[Quota]:
         """Limits that providers document, for the accounts that are in use."""
         names = {job.account for job in self._jobs.values()}
-        facts = {name: adapter_class(name.partition("@")[0]).capabilities for name in names}
+        facts = {name: adapter_class(place_of(name).provider).capabilities for name in names}
         return [
             Quota(account=name, kind="creates", most=fact.creates_per_hour)
             for name, fact in sorted(facts.items())
@@ -484,15 +484,27 @@ class Service:
 
     def _account(self, name: str) -> Account:
         """The account that owns a job's batches. Another place or provider would not know them."""
-        provider, _, url = name.partition("@")
-        account = account_of(provider)
-        if account.name != name:
-            facts = adapter_class(provider).capabilities
+        place = place_of(name)
+        account = account_of(place.named)
+        if account.name == name:
+            return account
+        facts = adapter_class(place.provider).capabilities
+        lost = "nothing was sent or lost."
+        if place_of(account.name)[:2] != place[:2]:
             raise SettingsError(
-                f"This job's batches are at {url}, and {facts.url_variable} now says {account.base_url}. "
-                f"Set {facts.url_variable}={url} to go on with it; nothing was sent or lost."
+                f"This job's batches belong to the account {place.named!r} of {facts.title} at {place.base_url}. "
+                f"That name means {account.provider} at {account.base_url} now. Give the account its name back in the "
+                f"settings to go on with the job; {lost}"
             )
-        return account
+        if place.label or not facts.url_variable or facts.url_path:
+            raise SettingsError(
+                f"This job's batches are at {place.base_url}, and the account {place.named!r} is at "
+                f"{account.base_url} now. Set its URL, project and region as they were to go on with the job; {lost}"
+            )
+        raise SettingsError(
+            f"This job's batches are at {place.base_url}, and {facts.url_variable} now says {account.base_url}. "
+            f"Set {facts.url_variable}={place.base_url} to go on with it; {lost}"
+        )
 
     def _save(self, job: Job) -> Job:
         self._store.save_job(job)

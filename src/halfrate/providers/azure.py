@@ -1,0 +1,105 @@
+"""Azure OpenAI: OpenAI's batches by deployment, in both styles of its API.
+
+Facts are from Microsoft's documentation (how-to "Global Batch", its limits and its REST reference), as of 2026-08.
+"""
+
+import asyncio
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from halfrate.base.errors import OutcomeUnknown, Refused
+from halfrate.base.types import Capabilities, Endpoint, Limits, Option, Setting
+from halfrate.providers.base import Account, Call, Intent
+from halfrate.providers.dialects import LINES, MB
+from halfrate.providers.http import Http
+from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
+
+_CREATE_URLS: Final[dict[Endpoint, str]] = {"chat": "/chat/completions", "responses": "/responses"}
+_LIFE: Final = 14 * 86_400
+"""The shortest life that a file can be given; with one, 10,000 files have room beside each other, not 500."""
+_READY: Final = 600.0
+"""Seconds to wait until an uploaded file is taken in."""
+
+
+_VERSION: Final = Setting(
+    "api_version",
+    "the version of the older style of API, where that is to be used",
+    ("OPENAI_API_VERSION",),
+    default="",
+)
+
+
+class _State(msgspec.Struct):
+    status: str = "processed"
+    status_details: str | None = None
+
+
+class Azure(OpenAIDialect):
+    """Azure OpenAI (Microsoft Foundry). A model is the name of a Global-Batch or DataZone-Batch deployment.
+
+    24 hours are a target here: a batch goes on afterwards. Such a deployment serves batches alone, so rows are not
+    taken from one to real time.
+    """
+
+    capabilities = Capabilities(
+        provider="azure",
+        title="Azure OpenAI",
+        endpoints=("chat", "responses"),
+        native_form="openai",
+        # 100,000 rows (quota page); 50,000 in the REST reference, which repeats OpenAI's text.
+        limits=Limits(rows=49_000, bytes=190 * MB, row_bytes=190 * MB),
+        framing=LINES,
+        uploads_file=True,
+        echoes_tag=True,
+        one_model_per_batch=True,
+        create_timeout=120.0,
+        key_variables=("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
+        url_variable="AZURE_OPENAI_ENDPOINT",
+        default_url="",
+        windows=("24h",),
+        cache_stacks=True,
+        kept="14 days",
+        adoption="metadata",
+        rescues=False,
+        settings=(_VERSION,),
+        options=(Option("serves", "the model that the deployment serves, to know its price"),),
+    )
+    dialect = Dialect(
+        create_urls=_CREATE_URLS,
+        file_life=_LIFE,
+        tiers={"chat": ("standard",), "responses": ("standard",)},
+    )
+
+    def __init__(self, account: Account) -> None:
+        self._version = account.settings.get("api_version", "")
+        self.base_url = account.base_url + ("/openai" if self._version else "/openai/v1")
+        # A token of Entra's is a JWT; a key is not.
+        token = account.key.startswith("eyJ")
+        headers = {"Authorization": f"Bearer {account.key}"} if token else {"api-key": account.key}
+        query = f"api-version={quote(self._version, safe='')}" if self._version else ""
+        self._http = Http(self.base_url, headers, self.title, query=query)
+
+    def _call_path(self, call: Call) -> str:
+        path = super()._call_path(call)
+        return f"/deployments/{quote(call.model, safe='')}{path}" if self._version else path
+
+    async def upload(self, intent: Intent) -> str:
+        file_id = await super().upload(intent)
+        waited, pause = 0.0, 1.0
+        while True:
+            # A batch of a file that is not taken in yet is refused.
+            reply = await self._http.ask("GET", f"/files/{quote(file_id, safe='')}")
+            state = self._http.decode(reply, _State)
+            word = state.status.lower()
+            if word == "processed":
+                return file_id
+            if word in {"error", "failed", "deleted"}:
+                await self.clean_up((file_id,))
+                why = state.status_details or "no reason given"
+                raise Refused(f"Azure OpenAI could not take in the request file: {why}", status=400)
+            if waited >= _READY:
+                raise OutcomeUnknown("Azure OpenAI has not taken in the request file yet")
+            await asyncio.sleep(pause)
+            waited, pause = waited + pause, min(10.0, 1.5 * pause)

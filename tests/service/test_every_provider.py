@@ -1,0 +1,119 @@
+"""One scenario, every provider: the same promises, held to the same witness."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from halfrate.core.job import JobState
+from halfrate.core.lifecycle import Shard
+from halfrate.providers.base import BatchView, Intent
+from halfrate.providers.registry import adapter_class
+from halfrate.service.jobs import Service
+
+from .office import Office
+from .providers import MODELS
+
+Offices = Callable[..., Office]
+EVERY = pytest.mark.parametrize("provider", MODELS)
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+@EVERY
+def test_every_row_is_answered_in_order_and_paid_once(office: Offices, provider: str) -> None:
+    desk = office(provider)
+    report = desk.run(desk.ask(120))
+    desk.assert_sound(report)
+    assert report.cost
+    assert report.attempts == 1
+    assert desk.meter()["batches_created_by_provider"] == {provider: 1}
+
+
+@EVERY
+def test_rows_that_fail_in_passing_are_sent_again_and_those_refused_are_not(
+    office: Offices, provider: str
+) -> None:
+    desk = office(provider, "row-error:rate=0.2,status=500", "row-error:match=7 plus,status=400,sticky=true")
+    report = desk.run(desk.ask(40, max_attempts=8))
+    rows = desk.assert_sound(report, answered=36)
+    assert [row["n"] for row in rows if row["status"] == "failed"] == [7, 17, 27, 37]
+    assert report.attempts > 1
+
+
+@EVERY
+def test_what_a_batch_finished_before_its_window_ended_is_kept(office: Offices, provider: str) -> None:
+    desk = office(provider, "batch-expire:times=1,done=0.5")
+    report = desk.run(desk.ask(60))
+    desk.assert_sound(report)
+    assert report.attempts == 2
+
+
+@EVERY
+def test_a_create_whose_reply_is_lost_is_adopted(office: Offices, provider: str) -> None:
+    desk = office(provider, "create-lost:times=1")
+    desk.assert_sound(desk.run(desk.ask(40)))
+    assert desk.meter()["batches_created"] == 1
+
+
+@EVERY
+def test_a_crash_before_the_id_is_saved_costs_nothing(
+    office: Offices, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = office(provider)
+    job = desk.submit(desk.ask(40))
+    adapter: Any = adapter_class(provider)
+    create = adapter.create
+
+    async def crashing(self: Any, intent: Intent) -> BatchView:
+        await create(self, intent)
+        raise Crash
+
+    monkeypatch.setattr(adapter, "create", crashing)
+    with pytest.raises(Crash), Service(desk.home) as service:
+        asyncio.run(service.run(job.id))
+    monkeypatch.setattr(adapter, "create", create)
+    desk.assert_sound(desk.work(job))
+    assert desk.meter()["batches_created"] == 1
+
+
+@EVERY
+def test_a_full_queue_is_waited_for(office: Offices, provider: str) -> None:
+    desk = office(provider, "queue-full:times=2")
+    report = desk.run(desk.ask(40))
+    desk.assert_sound(report)
+    assert report.attempts == 1
+
+
+@EVERY
+def test_a_download_that_ends_early_is_fetched_again(office: Offices, provider: str) -> None:
+    desk = office(provider, "download-truncated:times=2")
+    desk.assert_sound(desk.run(desk.ask(60)))
+
+
+@EVERY
+def test_a_cancelled_job_keeps_and_accounts_for_what_was_finished(office: Offices, provider: str) -> None:
+    desk = office(provider, "batch-stuck:seconds=3600,times=1")
+    job = desk.submit(desk.ask(40))
+
+    async def cancelled(service: Service) -> None:
+        begun = asyncio.Event()
+
+        def stepped(shard: Shard) -> None:
+            if shard.refs.batch_id:
+                begun.set()
+
+        running = asyncio.create_task(service.run(job.id, on_step=stepped))
+        await begun.wait()
+        service.cancel(job.id)
+        await running
+
+    with Service(desk.home) as service:
+        asyncio.run(cancelled(service))
+        assert service.conclude(job.id).state is JobState.CANCELLED
+        report = service.report(job.id)
+    desk.assert_sound(report, answered=report.succeeded)
+    assert report.succeeded + report.cancelled == 40

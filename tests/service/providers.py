@@ -17,6 +17,7 @@ MODELS = {
     "voyage": "voyage/voyage-3.5",
     "mistral": "mistral/mistral-small-latest",
     "xai": "xai/grok-4.3",
+    "gemini": "gemini/gemini-2.5-flash",
     "fireworks": "fireworks/gpt-oss-120b",
 }
 

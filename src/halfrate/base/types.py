@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import msgspec
 
-Endpoint = Literal["chat", "responses", "embeddings", "messages"]
-"""What a row asks for. `chat`, `responses` and `embeddings` are OpenAI's, `messages` is Anthropic's."""
+Endpoint = Literal["chat", "responses", "embeddings", "messages", "generate"]
+"""What a row asks for. `chat`, `responses` and `embeddings` are OpenAI's, `messages` is Anthropic's, `generate` is
+Google's generateContent; `embeddings` of others are asked for in their own form."""
 
 InputFormat = Literal["jsonl", "csv", "tsv", "parquet"]
 OutputFormat = Literal["jsonl", "csv", "parquet"]

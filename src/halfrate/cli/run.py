@@ -36,7 +36,7 @@ from halfrate.service.report import Prospect
     help="How to serve the rows; a batch unless there are none at the provider.",
 )
 @click.option("--option", multiple=True, metavar="K=V", help="A provider's own; see `halfrate providers`.")
-@click.option("--endpoint", type=click.Choice(["chat", "responses", "embeddings", "messages"]))
+@click.option("--endpoint", type=click.Choice(["chat", "responses", "embeddings", "messages", "generate"]))
 @click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row in --raw results.")
 @click.option("--tag", multiple=True, metavar="K=V", help="For `halfrate cost --by`, as in team=search.")
 @click.option("--deadline", metavar="WHEN", help="8h, 06:00 or an ISO time.")

@@ -145,7 +145,10 @@ def advance_batch(context: Context, files: GeminiFiles, batch: GeminiBatch, now:
             return
         batch.state, batch.updated_at = "RUNNING", schedule.starts_at
     if cancel_at is None:
-        _run_rows(context, batch, schedule.rows_at(min(now, schedule.ends_at)), now)
+        # What an expired batch has done is lost. Whether it is billed, the guide does not say: here it is not, but
+        # where the fault says that rows were billed and nothing came of them.
+        if not schedule.expires or batch.quirks.no_files:
+            _run_rows(context, batch, schedule.rows_at(min(now, schedule.ends_at)), now)
         due = schedule.ends_at + (0.0 if schedule.expires else context.pace.finalize)
         if now >= due:
             _end(context, files, batch, "EXPIRED" if schedule.expires else "SUCCEEDED", due)

@@ -20,13 +20,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None
     request_id: str | None = None
 
-    def refusal(self, title: str) -> Refused:
-        """The answer as an error."""
+    def refusal(self, title: str, *, wrong_key: str = "") -> Refused:
+        """The answer as an error. `wrong_key`: as for `told_status`."""
         code, message = error_of(self.body)
         where = f" (request {self.request_id})" if self.request_id else ""
         return Refused(
             f"{title} answered {self.status}: {message or self.reason or 'no reason given'}{where}",
-            status=self.status,
+            status=told_status(self.status, message, wrong_key),
             code=code,
             retry_after=self.retry_after,
         )
@@ -40,6 +40,11 @@ class _Error(msgspec.Struct):
 
 class _ErrorBody(msgspec.Struct):
     error: _Error
+
+
+def told_status(status: int, message: str, wrong_key: str) -> int:
+    """An answer's status, or 401 for one of 400 that says in these words that a key is not known."""
+    return 401 if status == 400 and wrong_key and wrong_key in message else status
 
 
 def request_id(response: http.client.HTTPResponse) -> str | None:

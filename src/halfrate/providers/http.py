@@ -27,7 +27,7 @@ import msgspec
 from halfrate.base.errors import HELD_UP, UNREACHABLE, OutcomeUnknown, Refused, SettingsError, StorageError
 from halfrate.base.pages import Trail
 from halfrate.base.version import VERSION
-from halfrate.providers.answers import Answer, error_of, request_id, retry_after
+from halfrate.providers.answers import Answer, error_of, request_id, retry_after, told_status
 from halfrate.providers.connections import Idle, Line, keep_alive, proxy_for
 from halfrate.providers.files import unwritten
 
@@ -111,6 +111,7 @@ class Http:
         query: stands in the URL of every call.
         sign: headers that one call alone can have: from its method, its URL and its body, None for one that is
             streamed. It may take time, and raises SettingsError where there are no credentials.
+        wrong_key: words in an answer of 400 that mean what others say with 401.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Http:
         *,
         query: str = "",
         sign: Sign | None = None,
+        wrong_key: str = "",
     ) -> None:
         try:
             parts = urlsplit(base_url)
@@ -139,6 +141,7 @@ class Http:
         self._title = title
         self._query = query
         self._sign = sign
+        self._wrong_key = wrong_key
         self._secrets = [
             headers[name].rpartition(" ")[2]
             for name in headers
@@ -163,6 +166,7 @@ class Http:
         body: bytes | Upload | None = None,
         timeout: float = 120.0,
         in_time: Callable[[], bool] = lambda: True,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """One request, once. Raises Refused on a status of 300 or more, OutcomeUnknown on anything unclear.
 
@@ -172,7 +176,7 @@ class Http:
         """
 
         def call() -> bytes:
-            return self._call(method, path, body, timeout, _whole, fresh=True, in_time=in_time)
+            return self._call(method, path, body, timeout, _whole, fresh=True, in_time=in_time, more=headers)
 
         return await self._in_thread(call)
 
@@ -313,11 +317,12 @@ class Http:
         *,
         fresh: bool = False,
         in_time: Callable[[], bool] = lambda: True,
+        more: Mapping[str, str] | None = None,
     ) -> _R:
         connection = self._connection(timeout, fresh=fresh)
         reusable = False
         try:
-            response = self._exchange(connection, method, path, body, in_time=in_time)
+            response = self._exchange(connection, method, path, body, more, in_time=in_time)
             if response.status >= 300:
                 raise self._refusal(response)
             result = read(response)
@@ -470,7 +475,7 @@ class Http:
         where = f" (request {name})" if name else ""
         return Refused(
             f"{self._title} answered {response.status}: {message or response.reason or 'no reason given'}{where}",
-            status=response.status,
+            status=told_status(response.status, message, self._wrong_key),
             code=code,
             retry_after=retry_after(response),
         )

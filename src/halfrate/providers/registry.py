@@ -18,6 +18,7 @@ _OWN: Final = {
     "deepinfra": ("halfrate.providers.dialects", "DeepInfra"),
     "doubleword": ("halfrate.providers.dialects", "Doubleword"),
     "fireworks": ("halfrate.providers.fireworks", "Fireworks"),
+    "gemini": ("halfrate.providers.gemini", "Gemini"),
     "groq": ("halfrate.providers.dialects", "Groq"),
     "mistral": ("halfrate.providers.mistral", "Mistral"),
     "moonshot": ("halfrate.providers.dialects", "Moonshot"),

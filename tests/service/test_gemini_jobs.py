@@ -31,7 +31,9 @@ def test_real_time(office: Offices) -> None:
 
 
 @pytest.mark.parametrize("rows", [20, 600])
-def test_embeddings_say_nothing_of_their_tokens_and_so_their_cost_is_unknown(office: Offices, rows: int) -> None:
+def test_embeddings_say_nothing_of_their_tokens_and_so_their_cost_is_unknown(
+    office: Offices, rows: int
+) -> None:
     desk = office("gemini")
     report = desk.run(desk.ask(rows, model="gemini/gemini-embedding-001"))
     answers = [row["answer"] for row in desk.output(report.job)]

@@ -11,7 +11,8 @@ Google's generateContent; `embeddings` of others are asked for in their own form
 
 InputFormat = Literal["jsonl", "csv", "tsv", "parquet"]
 OutputFormat = Literal["jsonl", "csv", "parquet"]
-NativeForm = Literal["openai", "anthropic"]
+NativeForm = Literal["openai", "anthropic", "gemini", "vertex", "bedrock", "rows"]
+"""Forms of batch file. `rows` are lines of `{custom_id, body}`, which name neither a model nor what they ask for."""
 Adoption = Literal["metadata", "name", "id", "file", "count"]
 """By what a batch is found again whose create got no reply: metadata of ours, a name of ours, an id that we choose,
 the file that it was made from, or its time and number of rows alone."""
@@ -124,6 +125,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     rescues: bool = True
     """Whether a row of a batch can be run in real time as it is: same account, same model."""
     needs_key: bool = True
+    translates: bool = False
+    """Whether requests in OpenAI's chat form can be put into this provider's own, and its answers back."""
     options: tuple[Option, ...] = ()
     raw: RawForm = RawForm()
     settings: tuple[Setting, ...] = ()

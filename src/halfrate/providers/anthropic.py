@@ -20,6 +20,7 @@ from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Re
 from halfrate.providers.bodies import PROMPT, splice, strict_schema, with_params
 from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import Http, Upload
+from halfrate.providers.translation import answer_from, request_to
 
 _SKEW: Final = 30.0
 _DEFAULT_MAX_TOKENS: Final = 4096
@@ -48,6 +49,14 @@ class _Batch(msgspec.Struct):
     results_url: str | None = None
 
 
+class _WholeResult(msgspec.Struct):
+    message: dict[str, Any] | None = None
+
+
+class _Whole(msgspec.Struct):
+    result: _WholeResult = msgspec.field(default_factory=_WholeResult)
+
+
 class _Page(msgspec.Struct):
     data: list[_Batch]
     has_more: bool = False
@@ -62,6 +71,7 @@ class Anthropic:
         title="Anthropic",
         endpoints=("messages",),
         native_form="anthropic",
+        translates=True,
         # 100,000 requests or 256 MB a batch (guide of 2026-09-26). Fewer rows keep our memory flat.
         limits=Limits(rows=49_000, bytes=240_000_000, row_bytes=240_000_000),
         framing=Framing(b'{"requests":[\n', b",\n", b"\n]}\n"),
@@ -96,6 +106,16 @@ class Anthropic:
             body["output_config"] = {"format": {"type": "json_schema", "schema": strict_schema(spec.schema)}}
         body["messages"] = [{"role": "user", "content": PROMPT}]
         return splice(with_params(body, spec))
+
+    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+        return {"model": model, **request_to("anthropic", body)}
+
+    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+        message = msgspec.json.decode(line, type=_Whole).result.message
+        if message is None:
+            return None
+        model, name = str(message.get("model", "")), str(message.get("id", ""))
+        return answer_from("anthropic", message, model=model, created=created, answer_id=name)
 
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         return line_reader(row_prefix)

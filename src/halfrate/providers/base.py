@@ -233,6 +233,15 @@ class Adapter(Protocol):
         batch, which may say otherwise and are billed as a batch."""
         ...
 
+    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+        """A request in OpenAI's chat form, as this provider takes it from `model`. Raises Untranslatable for a field
+        that has no equivalent. Only asked of a provider that translates."""
+        ...
+
+    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+        """The answer in a result line as a chat completion; None where the line holds none."""
+        ...
+
     # Safe to repeat.
 
     async def upload(self, intent: Intent) -> str:

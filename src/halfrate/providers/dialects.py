@@ -109,6 +109,7 @@ class Zhipu(OpenAIDialect):
         title="Zhipu",
         endpoints=("chat", "embeddings"),
         native_form=None,
+        translates=True,
         limits=Limits(rows=49_000, bytes=95 * MB, row_bytes=95 * MB, embedding_inputs=9_900),
         framing=LINES,
         uploads_file=True,

@@ -69,6 +69,10 @@ class _Line(msgspec.Struct, gc=False):
     error: Fault | None = None
 
 
+class _Whole(msgspec.Struct):
+    response: dict[str, Any] | None = None
+
+
 class _Named(msgspec.Struct, gc=False):
     custom_id: str
 
@@ -102,8 +106,8 @@ class Fireworks(OpenAIDialect):
         provider="fireworks",
         title="Fireworks",
         endpoints=("chat",),
-        # A line of OpenAI's names its model, which stands at the job here.
-        native_form=None,
+        native_form="rows",
+        translates=True,
         # A dataset may have more, in parts; up to 150 MB it is uploaded in one go.
         limits=Limits(rows=49_000, bytes=140 * MB, row_bytes=140 * MB),
         framing=LINES,
@@ -149,6 +153,9 @@ class Fireworks(OpenAIDialect):
 
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         return wrapped_reader(endpoint, row_prefix, _unwrap, _name, _decode_answered, _columns)
+
+    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+        return msgspec.json.decode(line, type=_Whole).response
 
     # ------------------------------------------------------------ safe to repeat
 
@@ -243,6 +250,11 @@ class Fireworks(OpenAIDialect):
             raise in_doubt(refusal) from refusal
         job = self._batches.decode(reply, _Job)
         return await self._view_of(intent.tag, job.state.removeprefix("JOB_STATE_"), job)
+
+    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+        asked = super().from_openai(body, model)
+        del asked["model"]
+        return asked
 
     def _call_body(self, call: Call) -> bytes:
         model = call.model if "/" in call.model else f"accounts/fireworks/models/{call.model}"

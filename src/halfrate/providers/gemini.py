@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urljoin
 
 import msgspec
@@ -20,8 +20,9 @@ from halfrate.providers.calls import DEFAULT_TIMEOUT, quoted
 from halfrate.providers.files import LinesFile
 from halfrate.providers.gemini_bodies import body_of
 from halfrate.providers.gemini_calls import WRONG_KEY, understand
-from halfrate.providers.gemini_results import line_reader
+from halfrate.providers.gemini_results import completion_in, line_reader
 from halfrate.providers.http import Http, Upload, unreadable
+from halfrate.providers.translation import request_to
 
 _VERSION: Final = "/v1beta"
 _INLINE: Final = "inline"
@@ -131,7 +132,8 @@ class Gemini:
         provider="gemini",
         title="Gemini",
         endpoints=("generate", "embeddings"),
-        native_form=None,
+        native_form="gemini",
+        translates=True,
         limits=Limits(rows=10_000, bytes=20_000_000, row_bytes=20_000_000),
         framing=Framing(b"", b"\n", b"\n"),
         uploads_file=True,
@@ -159,6 +161,12 @@ class Gemini:
 
     def body(self, spec: RequestSpec) -> tuple[bytes, bytes]:
         return body_of(spec)
+
+    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+        return request_to("gemini", {**body, "model": model})
+
+    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+        return completion_in(line, created)
 
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         return line_reader(endpoint, row_prefix)

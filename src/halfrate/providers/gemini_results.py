@@ -13,6 +13,7 @@ from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, ResultRow, Toke
 from halfrate.base.types import Endpoint
 from halfrate.providers.bodies import joined_texts
 from halfrate.providers.plain import Columns, plain_reader, row_number
+from halfrate.providers.translation import answer_from
 
 _KINDS: Final = {1: Kind.CANCELLED, **dict.fromkeys((0, 2, 4, 8, 10, 13, 14, 15), Kind.FAILED_PASSING)}
 """What codes of google.rpc mean that are not final."""
@@ -188,6 +189,19 @@ def line_reader(endpoint: Endpoint, row_prefix: str) -> LineReader:
     if endpoint == "embeddings":
         return LineReader(general)
     return LineReader(general, plain_reader(_decode_answered, _columns, row_prefix), tokens_in)
+
+
+class _Whole(msgspec.Struct):
+    response: dict[str, Any] | None = None
+
+
+def completion_in(line: bytes, created: int) -> dict[str, Any] | None:
+    """The answer of a good line as a chat completion of OpenAI's."""
+    response = msgspec.json.decode(line, type=_Whole).response
+    if not response:
+        return None
+    model, name = str(response.get("modelVersion", "")), str(response.get("responseId", ""))
+    return answer_from("gemini", response, model=model, created=created, answer_id=name)
 
 
 def general_reader(

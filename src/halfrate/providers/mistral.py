@@ -53,8 +53,8 @@ class Mistral(OpenAIDialect):
         provider="mistral",
         title="Mistral",
         endpoints=("chat", "embeddings"),
-        # A line of OpenAI's names its model, which has no place here.
-        native_form=None,
+        native_form="rows",
+        translates=True,
         limits=Limits(rows=49_000, bytes=480 * MB, row_bytes=480 * MB),
         framing=LINES,
         uploads_file=True,
@@ -129,6 +129,11 @@ class Mistral(OpenAIDialect):
             if len(files) < _PAGE:
                 return tuple(found)
             page += 1
+
+    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+        asked = super().from_openai(body, model)
+        del asked["model"]
+        return asked
 
     def _call_body(self, call: Call) -> bytes:
         return with_field(call.body, "model", call.model)

@@ -23,7 +23,7 @@ from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import Http, Upload
 from halfrate.providers.openai_bodies import BODIES
 from halfrate.providers.openai_calls import KEEP, Wording, tier_of, understand, with_tier
-from halfrate.providers.openai_results import line_reader
+from halfrate.providers.openai_results import completion_in, line_reader
 
 _ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 _QUEUE_FULL: Final = "token_limit_exceeded"
@@ -170,6 +170,14 @@ class OpenAIDialect:
 
     def tier_of(self, line: bytes) -> str:
         return tier_of(line)
+
+    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+        asked = {**body, "model": model}
+        limit = asked.pop("max_completion_tokens", None)
+        return asked if limit is None else {**asked, self.dialect.answer_limit: limit}
+
+    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+        return completion_in(line)
 
     # ------------------------------------------------------------ safe to repeat
 

@@ -5,7 +5,7 @@ be 0 with an empty body, and successful rows have been seen in error files.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -159,6 +159,22 @@ _decode_answered = msgspec.json.Decoder(_Answered).decode
 _decode_usage = msgspec.json.Decoder(_Usage | None).decode
 _decode = msgspec.json.Decoder(_Line).decode
 _decode_loosely = msgspec.json.Decoder(_LooseLine).decode
+
+
+class _WholeResponse(msgspec.Struct):
+    status_code: int = 0
+    body: Any = None
+
+
+class _WholeLine(msgspec.Struct):
+    response: _WholeResponse | None = None
+
+
+def completion_in(line: bytes) -> dict[str, Any] | None:
+    """What a good line answers, whole."""
+    response = msgspec.json.decode(line, type=_WholeLine).response
+    good = response is not None and response.status_code == 200 and isinstance(response.body, dict)
+    return cast("dict[str, Any]", response.body) if response is not None and good else None
 
 
 def line_reader(endpoint: Endpoint, row_prefix: str) -> LineReader:

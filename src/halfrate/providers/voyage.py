@@ -22,8 +22,7 @@ class Voyage(OpenAIDialect):
         provider="voyage",
         title="Voyage",
         endpoints=("embeddings",),
-        # A line of OpenAI's names its model, which has no place here.
-        native_form=None,
+        native_form="rows",
         limits=Limits(rows=98_000, bytes=900 * MB, row_bytes=900 * MB, embedding_inputs=98_000),
         framing=LINES,
         uploads_file=True,

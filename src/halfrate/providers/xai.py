@@ -5,7 +5,7 @@ Facts are from docs.x.ai (batch guide and REST reference) and the SDK (1.21), as
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -78,6 +78,18 @@ class _Result(msgspec.Struct, gc=False):
 class _Line(msgspec.Struct, gc=False):
     batch_request_id: str
     batch_result: _Result
+
+
+class _WholeResponse(msgspec.Struct):
+    chat_get_completion: dict[str, Any] | None = None
+
+
+class _WholeResult(msgspec.Struct):
+    response: _WholeResponse | None = None
+
+
+class _Whole(msgspec.Struct):
+    batch_result: _WholeResult = msgspec.field(default_factory=_WholeResult)
 
 
 class _Named(msgspec.Struct, gc=False):
@@ -161,6 +173,10 @@ class XAI(OpenAIDialect):
 
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         return wrapped_reader(endpoint, row_prefix, _unwrap, _name, _decode_answered, _columns)
+
+    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+        response = msgspec.json.decode(line, type=_Whole).batch_result.response
+        return response.chat_get_completion if response is not None else None
 
     async def create(self, intent: Intent) -> BatchView:
         request = {"name": intent.tag, "input_file_id": intent.file_id}

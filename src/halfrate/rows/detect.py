@@ -40,6 +40,16 @@ _NATIVE_START: Final = re.compile(
 )
 
 
+_SHAPES: Final[dict[NativeForm, tuple[frozenset[str], str]]] = {
+    "anthropic": (frozenset({"custom_id", "params"}), "params"),
+    "rows": (frozenset({"custom_id", "body"}), "body"),
+    "gemini": (frozenset({"key", "request"}), "request"),
+    "vertex": (frozenset({"request"}), "request"),
+    "bedrock": (frozenset({"recordId", "modelInput"}), "modelInput"),
+}
+"""The fields of a line, and which of them is the body."""
+
+
 class Detected(msgspec.Struct, frozen=True):
     """`native`: the input is a batch file of that form, not a table."""
 
@@ -112,6 +122,7 @@ def _native_form(value: Any) -> NativeForm | None:
     keys = set(found)
     if keys - {"method"} == {"custom_id", "url", "body"} and isinstance(found["body"], dict):
         return "openai"
-    if keys == {"custom_id", "params"} and isinstance(found["params"], dict):
-        return "anthropic"
+    for form, (names, body) in _SHAPES.items():
+        if keys == set(names) and isinstance(found[body], dict) and found[body]:
+            return form
     return None

@@ -14,6 +14,15 @@ def malformed(name: str, line: int, row: int, reason: str) -> InputError:
     return InputError(f"{place(name, line, row)}: {reason} {NOTHING_SENT}", row=row, line=line)
 
 
+def untranslatable(name: str, line: int, row: int, field: str, reason: str, provider: str) -> InputError:
+    return InputError(
+        f"{place(name, line, row)}: {field} cannot be asked of {provider}: {reason}. {NOTHING_SENT}",
+        row=row,
+        line=line,
+        column=field,
+    )
+
+
 def no_rows(name: str) -> InputError:
     return InputError(f"{name} has no rows. {NOTHING_SENT}")
 

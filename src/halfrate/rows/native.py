@@ -32,6 +32,31 @@ class _AnthropicLine(msgspec.Struct, gc=False):
     params: msgspec.Raw
 
 
+class _Form(msgspec.Struct, frozen=True):
+    """A form of batch file: what to call it, and where a line has its id and its body."""
+
+    title: str
+    name: str | None
+    body: str
+
+
+_FORMS: Final[dict[NativeForm, _Form]] = {
+    "openai": _Form("an OpenAI batch file", "custom_id", "body"),
+    "anthropic": _Form("a list of Anthropic batch requests", "custom_id", "params"),
+    "rows": _Form("a batch file of ids and bodies", "custom_id", "body"),
+    "gemini": _Form("a Gemini batch file", "key", "request"),
+    "vertex": _Form("a Vertex batch file", None, "request"),
+    "bedrock": _Form("a Bedrock batch file", "recordId", "modelInput"),
+}
+
+
+class _PlainHead(msgspec.Struct, gc=False):
+    """The same of a form that names its model once for the whole batch, if it does."""
+
+    model: str | None = None
+    stream: bool | None = None
+
+
 class _Head(msgspec.Struct, gc=False):
     """What halfrate has to know of a body."""
 
@@ -47,6 +72,8 @@ class _EmbeddingHead(msgspec.Struct, gc=False):
 
 _openai_line = msgspec.json.Decoder(_OpenAILine).decode
 _anthropic_line = msgspec.json.Decoder(_AnthropicLine).decode
+_plain_line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_plain_head = msgspec.json.Decoder(_PlainHead).decode
 _head = msgspec.json.Decoder(_Head).decode
 _embedding_head = msgspec.json.Decoder(_EmbeddingHead).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -58,6 +85,8 @@ class NativeBlock(msgspec.Struct, frozen=True):
     bodies: list[bytes]
     models: list[str]
     inputs: list[int] | None
+    lines: list[int]
+    """The line of the file, from 1, in which each stands."""
 
     def runs(self) -> Iterator[tuple[str, list[bytes], list[int] | None]]:
         """Stretches of rows with the same model: (model, bodies, inputs)."""
@@ -76,7 +105,8 @@ class NativeTable:
         stream: the file, from its start.
         name: what to call it in messages.
         form: whose batch lines they are.
-        model: the one model that bodies may name, or None for any.
+        model: the one model that bodies may name, or None for any. Forms that name none are for that one.
+        any_model: bodies may name any model all the same: they are asked of another.
         tee: receives every block as read.
 
     `endpoint` is None until the first block was given.
@@ -89,21 +119,25 @@ class NativeTable:
         name: str,
         form: NativeForm,
         model: str | None = None,
+        any_model: bool = False,
         tee: Callable[[bytes], object] | None = None,
     ) -> None:
         self.endpoint: Endpoint | None = None
         self._stream = stream
         self._name = name
         self._form: NativeForm = form
-        self._model = model
+        self._model = None if any_model else model
+        self._plain_model = model or ""
         self._tee = tee
+        self._fields = _FORMS[form]
         self._url = ""
         self._row = 0
         self._line = 0
 
     def blocks(self) -> Iterator[NativeBlock]:
         """The bodies in row order. Raises InputError at the first line at fault."""
-        read = self._openai if self._form == "openai" else self._anthropic
+        readers = {"openai": self._openai, "anthropic": self._anthropic}
+        read = readers.get(self._form, self._plain)
         line = 0
         for lines in line_blocks(self._stream, tee=self._tee):
             if line == 0 and lines[0].startswith(_BOM):
@@ -111,6 +145,7 @@ class NativeTable:
             bodies: list[bytes] = []
             models: list[str] = []
             inputs: list[int] = []
+            places: list[int] = []
             for text in lines:
                 line += 1
                 self._line = line
@@ -125,9 +160,10 @@ class NativeTable:
                 bodies.append(body)
                 models.append(model)
                 inputs.append(count)
+                places.append(line)
                 self._row += 1
             if bodies:
-                yield NativeBlock(bodies, models, inputs if self.endpoint == "embeddings" else None)
+                yield NativeBlock(bodies, models, inputs if self.endpoint == "embeddings" else None, places)
         if self._row == 0:
             raise errors.no_rows(self._name)
 
@@ -154,6 +190,21 @@ class NativeTable:
         self._check_head(head)
         return bytes(line.params), head.model, 1
 
+    def _plain(self, text: bytes) -> tuple[bytes, str, int]:
+        line = _plain_line(text)
+        fields = self._fields
+        if fields.name is not None:
+            self._check_id(line.get(fields.name, msgspec.Raw(b"null")), fields.name)
+        body = bytes(line.get(fields.body, msgspec.Raw(b"null")))
+        if not body.startswith(b"{"):
+            raise self._fault(f"{fields.body!r} is not an object.", fields.body)
+        head = _plain_head(body)
+        if head.model is not None:
+            self._check_head(_Head(head.model, head.stream))
+        elif head.stream:
+            raise self._fault("the body asks to stream, which a batch cannot. Remove stream.", "stream")
+        return body, self._plain_model, 1
+
     def _check_url(self, url: str) -> None:
         if url not in _URLS:
             raise self._fault(f"the url {url!r} is none that halfrate runs ({', '.join(_URLS)}).", "url")
@@ -165,9 +216,9 @@ class NativeTable:
         self._url = url
         self.endpoint = _URLS[url]
 
-    def _check_id(self, value: msgspec.Raw) -> None:
+    def _check_id(self, value: msgspec.Raw, field: str = "custom_id") -> None:
         if not bytes(value).startswith(b'"'):
-            raise self._fault("custom_id is not a string.", "custom_id")
+            raise self._fault(f"{field} is not a string.", field)
 
     def _check_head(self, head: _Head | _EmbeddingHead) -> None:
         if not head.model:
@@ -193,7 +244,7 @@ class NativeTable:
 
     def _explain(self, text: bytes, error: Exception) -> InputError:
         """Why a line could not be decoded."""
-        body = "body" if self._form == "openai" else "params"
+        body = self._fields.body
         if isinstance(error, UnicodeDecodeError):
             return self._fault(
                 f"byte {error.start + 1} is not UTF-8 ({error.reason}). Save the file as UTF-8."
@@ -205,15 +256,14 @@ class NativeTable:
         if not isinstance(value, dict):
             return self._fault(f"expected a JSON object, found a {type(value).__name__}.")
         found = cast("dict[str, Any]", value)
-        for field in ("custom_id", "url", "body") if self._form == "openai" else ("custom_id", "params"):
+        more = ("url",) if self._form == "openai" else ()
+        for field in filter(None, (self._fields.name, *more, body)):
             if field not in found:
-                return self._fault(
-                    f"there is no {field!r}, which a line of {_TITLES[self._form]} has.", field
-                )
+                return self._fault(f"there is no {field!r}, which a line of {self._fields.title} has.", field)
         if not isinstance(found[body], dict):
             return self._fault(f"{body!r} is not an object.", body)
         inner = cast("dict[str, Any]", found[body])
-        if not isinstance(inner.get("model"), str):
+        if self._form in {"openai", "anthropic"} and not isinstance(inner.get("model"), str):
             return self._fault(f"{body!r} names no model.", "model")
         if self.endpoint == "embeddings" and "input" not in inner:
             return self._fault(f"{body!r} has no input.", "input")
@@ -223,9 +273,3 @@ class NativeTable:
         fault = errors.malformed(self._name, self._line, self._row, reason)
         fault.column = column
         return fault
-
-
-_TITLES: Final[dict[NativeForm, str]] = {
-    "openai": "an OpenAI batch file",
-    "anthropic": "a list of Anthropic batch requests",
-}

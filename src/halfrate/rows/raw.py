@@ -1,6 +1,7 @@
 """The provider's own result objects, under the user's own ids and in input order."""
 
 import array
+import functools
 import mmap
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -50,13 +51,16 @@ def write_raw(
     form: RawForm,
     *,
     id_column: str | None = None,
+    render: Callable[[bytes, bytes], bytes] | None = None,
 ) -> int:
     """Write one line a row, whole or not at all; return the number of rows.
 
+    `render`: makes a line of another form from one of the provider's and the user's id.
     The id is the batch file's own, else what `id_column` holds, else the row's number from 0.
     """
     ids = _ids(snapshot, id_column)
     our_id = re.compile(rb'("%b"\s*:\s*)"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]+"' % form.id_field.encode())
+    rendered = render or functools.partial(_renamed, our_id)
     rows = 0
     with TargetFile(target) as file:
         for shard in shards:
@@ -70,7 +74,7 @@ def write_raw(
                     if name is None:
                         raise mismatch(rows + slot, sum(shard.rows for shard in shards))
                     line = files.line(places[slot])
-                    block.append(_renamed(our_id, line, name) if line is not None else _not_run(name, form))
+                    block.append(_not_run(name, form) if line is None else rendered(line, name))
                     size += len(block[-1])
                     if size > BLOCK:
                         file.write(b"".join(block))

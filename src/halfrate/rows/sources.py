@@ -26,7 +26,11 @@ _Value = TypeVar("_Value")
 
 
 class _Named(msgspec.Struct, gc=False):
-    custom_id: msgspec.Raw
+    """Whatever a line of a batch file may call its id."""
+
+    custom_id: msgspec.Raw = msgspec.Raw(b"")
+    key: msgspec.Raw = msgspec.Raw(b"")
+    record_id: msgspec.Raw = msgspec.field(name="recordId", default=msgspec.Raw(b""))
 
 
 _named = msgspec.json.Decoder(_Named).decode
@@ -47,9 +51,13 @@ def jsonl_lines(path: Path) -> Iterator[list[bytes]]:
 
 
 def native_ids(path: Path) -> Iterator[list[bytes]]:
-    """The `custom_id` of every line of a batch file, as JSON."""
+    """The id of every line of a batch file, as JSON. Lines of a form without ids are numbered from 0."""
+    row = 0
     for lines in jsonl_lines(path):
-        yield decoded(path, lines, lambda line: bytes(_named(line).custom_id))
+        found = decoded(path, lines, _named)
+        ids = [bytes(line.custom_id) or bytes(line.key) or bytes(line.record_id) for line in found]
+        yield [name or b'"%d"' % (row + n) for n, name in enumerate(ids)]
+        row += len(ids)
 
 
 def jsonl_objects(path: Path) -> Iterator[list[Object]]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, cast
+from typing import Any, BinaryIO, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -33,15 +33,19 @@ from halfrate.prices import load_book
 from halfrate.providers.accounts import entries, load_settings
 from halfrate.providers.base import Account, Adapter
 from halfrate.providers.registry import account_of, adapter_class, split_model
+from halfrate.rows import errors
 from halfrate.rows.collect import COLUMNS
-from halfrate.rows.detect import sniff
+from halfrate.rows.detect import Detected, sniff
 from halfrate.rows.jsonl import JsonlTable
+from halfrate.rows.native import NativeBlock, NativeTable
 from halfrate.rows.output import output_format
 from halfrate.rows.requests import Encoded, RequestWriter
 from halfrate.rows.template import parse_template
 from halfrate.service.home import Home
 
 STDIN = "-"
+_LIKE_A_TABLE: Final = frozenset({"rows", "vertex", "gemini", "bedrock"})
+"""Forms of batch file that a table with a column of objects may look like: a prompt says which it is."""
 _PEEK = 1 << 16
 
 Rows: TypeAlias = Path | str | Iterable[Mapping[str, Any]] | object
@@ -124,6 +128,8 @@ class Drafter:
     def _draft(self, ask: Ask, connect: Callable[[Account], Adapter], job_id: str, files: JobFiles) -> Draft:
         with _opened(ask.input, files) as source:
             found = sniff(source.name, source.first)
+            if ask.prompt is not None and found.native in _LIKE_A_TABLE:
+                found = Detected(found.format, None)
             place, provider, model = _provider(ask, found.native, source.name)
             account = account_of(place)
             adapter = connect(account)
@@ -134,6 +140,8 @@ class Drafter:
             encoding.run()
         spec = encoding.spec
         writer = encoding.writer
+        if tier == "batch":
+            _enough(writer, adapter.capabilities)
         day = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).date().isoformat()
         prices = job_prices(
             provider, sorted(encoding.models or {spec.model}), day, spec.options.get("serves")
@@ -281,24 +289,30 @@ class _Encoding:
         self.names = {name: f"halfrate_{name}" for name in COLUMNS if name in table.taken}
 
     def _native(self, form: NativeForm, tee: Callable[[bytes], object]) -> None:
-        from halfrate.rows.native import NativeTable
-
-        mixed = not self._adapter.capabilities.one_model_per_batch
+        facts = self._adapter.capabilities
+        translated = form == "openai" and facts.native_form != "openai"
+        mixed = not facts.one_model_per_batch and not translated
         table = NativeTable(
             self._source.stream,
             name=self._source.name,
             form=form,
             tee=tee,
             model=self.spec.model or None,
+            any_model=translated,
         )
         writer: RequestWriter | None = None
         try:
             for block in table.blocks():
                 if writer is None:
-                    endpoint: Endpoint = table.endpoint or "messages"
+                    endpoint: Endpoint = table.endpoint or self.spec.endpoint
+                    if translated:
+                        endpoint = self._translated_endpoint(endpoint)
                     self.spec = msgspec.structs.replace(self.spec, endpoint=endpoint)
                     writer = self.writer = self._writer(endpoint, (b"", b""))
                 self.text_bytes += sum(map(len, block.bodies))
+                if translated:
+                    writer.add(self._translated(block), self.spec.model)
+                    continue
                 self.models.update(block.models)
                 if mixed:
                     writer.add(block.bodies)
@@ -311,6 +325,32 @@ class _Encoding:
                 writer.abort()
         if len(self.models) == 1:
             self.spec = msgspec.structs.replace(self.spec, model=next(iter(self.models)))
+
+    def _translated_endpoint(self, endpoint: Endpoint) -> Endpoint:
+        facts = self._adapter.capabilities
+        if endpoint != "chat":
+            raise UsageError(
+                f"{self._source.name} asks OpenAI's {endpoint}; what {facts.title} can be asked instead are chat "
+                "completions alone. Nothing was sent."
+            )
+        return "chat" if "chat" in facts.endpoints else facts.endpoints[0]
+
+    def _translated(self, block: NativeBlock) -> list[bytes]:
+        """Bodies of OpenAI's as the provider takes them. Raises InputError where one cannot be asked there."""
+        from halfrate.providers.translation import Untranslatable
+
+        facts = self._adapter.capabilities
+        bodies: list[bytes] = []
+        for body, line in zip(block.bodies, block.lines, strict=True):
+            try:
+                asked = self._adapter.from_openai(msgspec.json.decode(body), self.spec.model)
+            except Untranslatable as fault:
+                row = self.writer.rows + len(bodies)
+                raise errors.untranslatable(
+                    self._source.name, line, row, fault.field, fault.reason, facts.title
+                ) from None
+            bodies.append(msgspec.json.encode(asked))
+        return bodies
 
 
 def _template(prompt: str) -> Template:
@@ -344,12 +384,12 @@ def job_prices(provider: str, models: Iterable[str], day: str, served: str | Non
 def _provider(ask: Ask, native: NativeForm | None, name: str) -> tuple[str, str, str]:
     """(account, provider, model); the model may be "" for a native file, which names its own."""
     if ask.model is None:
-        if native is None:
+        if native not in {"openai", "anthropic"}:
             raise UsageError("Which model? Say --model PROVIDER/MODEL, as in openai/gpt-4.1-mini.")
         return native, native, ""
     account, provider, model = split_model(ask.model)
     facts = adapter_class(provider).capabilities
-    if native is not None and native != facts.native_form:
+    if native is not None and native != facts.native_form and not (native == "openai" and facts.translates):
         raise UsageError(
             f"{name} is a batch file in {native}'s own form, and {facts.title} takes another. Give it to a "
             f"model of {native}'s, or give the rows as a table with a --prompt."
@@ -370,6 +410,28 @@ def _tier(ask: Ask, adapter: Adapter) -> str:
         served = ", ".join(sorted(offered)) or "batches alone"
         raise UsageError(f"{facts.title} serves no tier {tier!r}: {served}.")
     return tier
+
+
+def _enough(writer: RequestWriter, facts: Capabilities) -> None:
+    """See to it that every batch has as many rows as the provider asks for. Raises UsageError where it cannot."""
+    least = facts.least_rows
+    if least <= 1:
+        return
+    ways = (
+        "Run them in real time with --tier standard, at its price; give them to another provider; or put more rows "
+        "together into one job. Nothing was sent."
+    )
+    if writer.rows < least:
+        raise UsageError(
+            f"{facts.title} takes no batch of fewer than {least} rows, and there are {writer.rows:,}. {ways}"
+        )
+    writer.level(least)
+    small = next((shard for shard in writer.shards if shard.rows < least), None)
+    if small is not None:
+        raise UsageError(
+            f"{facts.title} takes no batch of fewer than {least} rows, and of the rows from {small.first_row:,} on only "
+            f"{small.rows:,} fit into one. {ways}"
+        )
 
 
 def _options(ask: Ask, facts: Capabilities) -> dict[str, str]:

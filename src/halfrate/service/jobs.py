@@ -12,7 +12,7 @@ from halfrate.base.clock import Clock, SystemClock
 from halfrate.base.errors import HalfrateError, SettingsError, StorageError, UsageError
 from halfrate.base.ids import row_prefix
 from halfrate.base.results import Kind
-from halfrate.base.types import Outcome, OutputFormat, Usage
+from halfrate.base.types import Outcome, OutputFormat, RawForm, Usage
 from halfrate.blobs.files import JobFiles
 from halfrate.core import finish
 from halfrate.core import lifecycle as life
@@ -408,18 +408,23 @@ class Service:
         return iter_results(self._views(job), job.names, unknown_record=self._unknown_record(job))
 
     def deliver_raw(self, job_id: str, target: Path) -> Path:
-        """Write the provider's own result objects, under the user's ids, in input order."""
+        """Write the provider's own result objects, under the user's ids, in input order; OpenAI's for a batch file of
+        OpenAI's, whichever provider ran it."""
         job = self.job(job_id)
         self.check_target(target)
         from halfrate.rows.raw import write_raw
 
-        facts = adapter_class(job.spec.provider).capabilities
+        adapter = decoder(job.spec.provider)
+        facts = adapter.capabilities
+        # Who gave OpenAI's requests gets answers in OpenAI's form, whoever gave them.
+        translated = job.spec.native == "openai" and facts.native_form != "openai"
         write_raw(
             self._snapshot(job),
             self._raw_shards(job),
             target,
-            facts.raw,
+            RawForm() if translated else facts.raw,
             id_column=job.spec.id_column,
+            render=functools.partial(_as_openai, adapter, int(job.created_at)) if translated else None,
         )
         return target
 
@@ -609,6 +614,19 @@ class Service:
             owner = folder.name.removeprefix("draft-").rpartition("-")[0]
             if self._owner.proven_dead(owner):
                 JobFiles(folder).remove()
+
+
+def _as_openai(adapter: Adapter, created: int, line: bytes, name: bytes) -> bytes:
+    """A provider's result line as a line of an OpenAI batch's results."""
+    answer = adapter.to_openai(line, created)
+    if answer is not None:
+        body = msgspec.json.encode(answer)
+        response = b'{"status_code":200,"request_id":null,"body":%b}' % body
+        return b'{"custom_id":%b,"response":%b,"error":null}\n' % (name, response)
+    fault = msgspec.json.encode(
+        {"code": "provider_error", "message": line.decode("utf-8", "replace").strip()}
+    )
+    return b'{"custom_id":%b,"response":null,"error":%b}\n' % (name, fault)
 
 
 def _reason(shard: Shard) -> str:

@@ -16,7 +16,7 @@ from halfrate.service.home import Home, Timing
 from halfrate.service.jobs import Service
 from halfrate.service.report import Report
 
-from .providers import MODELS, write_settings
+from .providers import MODELS, VARIABLES, let_few_rows_be_a_batch, write_settings
 
 QUICK = Timing(settle=1.0, poll_first=0.02, poll_most=0.1, backoff_first=0.02, quota_wait=0.05)
 
@@ -97,7 +97,9 @@ def open_office(
     provider: str,
     timing: Timing = QUICK,
 ) -> Office:
-    for variables in emulator.environment(url).values():
+    if emulator.limits.bedrock_least_rows == 1:
+        let_few_rows_be_a_batch(monkeypatch)
+    for variables in (*emulator.environment(url).values(), VARIABLES):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("HALFRATE_SETTINGS", str(write_settings(folder)))
@@ -111,4 +113,6 @@ def new_emulator(
     limits: Limits | None = None,
     cache: CacheModel | None = None,
 ) -> Emulator:
+    """A quick one. Few rows are a batch everywhere, unless `limits` say otherwise."""
+    limits = limits or Limits(bedrock_least_rows=1)
     return Emulator(seed=seed, faults=list(faults), pace=Pace.instant(), limits=limits, cache=cache)

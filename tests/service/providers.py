@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
+import pytest
+
+from halfrate.providers.bedrock import Bedrock
+
 MODELS = {
     "openai": "openai/gpt-4.1-mini",
     "anthropic": "anthropic/claude-haiku-4-5",
@@ -19,6 +24,7 @@ MODELS = {
     "xai": "xai/grok-4.3",
     "gemini": "gemini/gemini-2.5-flash",
     "fireworks": "fireworks/gpt-oss-120b",
+    "bedrock": "bedrock/global.anthropic.claude-haiku-4-5-20251001-v1:0",
 }
 
 # The price book does not know what a batch of these costs; whoever uses them says it.
@@ -53,6 +59,19 @@ output = "0.25"
 batch_input = "0.025"
 batch_output = "0.125"
 """
+
+
+# What an account needs to be told that no emulator can know.
+VARIABLES = {
+    "HALFRATE_BEDROCK_ROLE": "arn:aws:iam::123456789012:role/halfrate",
+    "HALFRATE_BEDROCK_BUCKET": "s3://halfrate-rows/batches",
+}
+
+
+def let_few_rows_be_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a provider asks for more rows than a quick test has; its emulator has to be told as well."""
+    facts = msgspec.structs.replace(Bedrock.capabilities, least_rows=1)
+    monkeypatch.setattr(Bedrock, "capabilities", facts)
 
 
 def write_settings(folder: Path) -> Path:

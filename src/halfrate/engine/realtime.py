@@ -80,6 +80,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     row_prefix: str
     first_row: int
     params: dict[str, Any] = {}
+    options: dict[str, str] = {}
     load: Callable[[bytes], Load] = guess
     most_a_minute: int | None = None
 
@@ -324,6 +325,9 @@ class _Run:
                 if state == State.UNSENT or (state == State.DOUBTFUL and self._patience.pay_again):
                     start = end + len(work.envelope.between)
                     body = line[start : len(line) - len(work.envelope.after)]
+                    if work.envelope.inside:
+                        # The id stood in the body's own object, and is no part of what is asked.
+                        body = b"{" + body
                     yield _Row(slot, name.decode(), body)
 
     # ------------------------------------------------------------ one row
@@ -371,6 +375,7 @@ class _Run:
             endpoint=work.endpoint,
             model=work.model,
             params=work.params,
+            options=work.options,
             row_id=row.name,
             body=row.body,
             tier=work.tier,

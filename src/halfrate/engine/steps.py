@@ -153,7 +153,7 @@ class Worker:
                 await self._clean_up(shard, job, policy, strays=strays)
             case life.Answer(stop):
                 await self._answer(shard, job, policy, stop=stop)
-            case life.GoRealtime() | life.CutDown() | life.Abandon():
+            case life.GoRealtime() | life.CutDown() | life.LeaveOut() | life.Abandon():
                 await self._step(shard, _here(command), policy)
             case life.Rest():
                 await self._in_thread(self._store.release, shard, self._owner, shard.next_at)
@@ -348,6 +348,7 @@ class Worker:
             model=shard.model,
             endpoint=job.spec.endpoint,
             params=job.spec.params,
+            options=job.spec.options,
             tier=_tier(shard.tier),
             requests=intent.requests,
             rows=shard.sending,
@@ -599,13 +600,15 @@ class _Once:
             await self._task
 
 
-def _here(command: life.GoRealtime | life.CutDown | life.Abandon) -> life.Event:
+def _here(command: life.GoRealtime | life.CutDown | life.LeaveOut | life.Abandon) -> life.Event:
     """What becomes of a command that is carried out by recording it."""
     match command:
         case life.GoRealtime(tier):
             return life.SendNow(tier)
         case life.CutDown(rows):
             return life.Cut(rows)
+        case life.LeaveOut():
+            return life.LeftOut()
         case life.Abandon():
             return life.Abandoned()
 
@@ -619,7 +622,11 @@ def _tier(name: str) -> Tier:
 
 
 def _realtime_view(shard: Shard) -> BatchView:
-    """An attempt in real time, as the end of a batch: rows without a line were not called, or are in doubt."""
+    """An attempt in real time, as the end of a batch: rows without a line were not called, or are in doubt; or none of
+    them was to be sent."""
+    if shard.tier == life.NOT_SENT:
+        why = shard.trouble.message if shard.trouble is not None else "not sent: too few rows for a batch"
+        return BatchView(batch_id="", status=shard.status, ended=True, absent=Kind.FAILED, absent_because=why)
     return BatchView(
         batch_id="",
         status=shard.tier,

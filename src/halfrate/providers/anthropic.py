@@ -13,7 +13,16 @@ import msgspec
 
 from halfrate.base.errors import IllegalStep, OutcomeUnknown, Refused, UsageError
 from halfrate.base.results import RESULTS_GONE, Kind, LineReader
-from halfrate.base.types import Capabilities, Endpoint, Envelope, Framing, Limits, RawForm, RequestSpec
+from halfrate.base.types import (
+    Capabilities,
+    Endpoint,
+    Envelope,
+    Framing,
+    Limits,
+    Option,
+    RawForm,
+    RequestSpec,
+)
 from halfrate.providers.anthropic_calls import KEEP, errored, tier_of, understand
 from halfrate.providers.anthropic_results import id_of, line_reader
 from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Tier
@@ -26,6 +35,17 @@ _SKEW: Final = 30.0
 _DEFAULT_MAX_TOKENS: Final = 4096
 _PATH: Final = "/v1/messages/batches"
 _LINES_TO_JUDGE: Final = 100
+
+
+_VERSIONS: Final = ("2023-06-01", "2026-10-21")
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+_BATCH_ALONE: Final = "output-300k-"
+"""Betas that a batch alone has: answers of 300,000 tokens (guide to batch processing, 2026-09)."""
+_OPTIONS: Final = (
+    Option("version", "of the API; the newer refuses sampling parameters", _VERSIONS),
+    Option("beta", "names for the anthropic-beta header, with commas: output-300k-2026-03-24"),
+    Option("cache", "keep the system prompt cached between rows, for so long", ("5m", "1h")),
+)
 
 
 class _Counts(msgspec.Struct):
@@ -85,6 +105,7 @@ class Anthropic:
         cache_stacks=True,
         kept="29 days from the create",
         adoption="count",
+        options=_OPTIONS,
         raw=RawForm("custom_id", b',"result":{"type":"canceled"}}\n'),
     )
 
@@ -98,7 +119,16 @@ class Anthropic:
 
     def body(self, spec: RequestSpec) -> tuple[bytes, bytes]:
         body: dict[str, Any] = {"model": spec.model, "max_tokens": spec.max_tokens or _DEFAULT_MAX_TOKENS}
-        if spec.system:
+        _check_version(spec)
+        cache = spec.options.get("cache")
+        if cache is not None and not spec.system:
+            raise UsageError(
+                "The option cache keeps the system prompt cached, and there is none. Say --system."
+            )
+        if spec.system and cache is not None:
+            mark = {"type": "ephemeral", "ttl": cache}
+            body["system"] = [{"type": "text", "text": spec.system, "cache_control": mark}]
+        elif spec.system:
             body["system"] = spec.system
         if spec.temperature is not None:
             body["temperature"] = spec.temperature
@@ -137,7 +167,14 @@ class Anthropic:
             # of yet. Anthropic echoes no name of ours, so `find` knows it by its time and its number of
             # rows, and the ids in its results confirm it; meanwhile no other intent of the account is open.
             timeout = self.capabilities.create_timeout
-            reply = await self._http.send("POST", _PATH, body=body, timeout=timeout, in_time=intent.in_time)
+            reply = await self._http.send(
+                "POST",
+                _PATH,
+                body=body,
+                timeout=timeout,
+                in_time=intent.in_time,
+                headers=_headers(intent.options),
+            )
         except Refused as refusal:
             if refusal.status >= 500 or refusal.status == 408:
                 raise OutcomeUnknown(f"{refusal}. The batch may have been accepted all the same") from refusal
@@ -155,7 +192,7 @@ class Anthropic:
         answer = await self._http.call(
             "/v1/messages",
             call.body,
-            headers={},
+            headers=_headers(call.options, realtime=True),
             keep=KEEP,
             timeout=call.timeout or DEFAULT_TIMEOUT,
             in_time=call.in_time,
@@ -233,6 +270,31 @@ class Anthropic:
 
     async def close(self) -> None:
         await self._http.close()
+
+
+def _check_version(spec: RequestSpec) -> None:
+    """Raises UsageError for what the chosen version of the API refuses, once all the rows have been run in vain."""
+    if spec.options.get("version") != _VERSIONS[-1]:
+        return
+    given = ["temperature"] if spec.temperature is not None else []
+    given += [name for name in _SAMPLING if name in spec.params]
+    if given:
+        raise UsageError(
+            f"Version {_VERSIONS[-1]} of Anthropic's API takes no {given[0]}. Leave it out, or take version "
+            f"{_VERSIONS[0]}. Nothing was sent."
+        )
+
+
+def _headers(options: dict[str, str], *, realtime: bool = False) -> dict[str, str]:
+    """What a job's options say in headers."""
+    headers: dict[str, str] = {}
+    if "version" in options:
+        headers["anthropic-version"] = options["version"]
+    betas = [name.strip() for name in options.get("beta", "").split(",") if name.strip()]
+    betas = [name for name in betas if not (realtime and name.startswith(_BATCH_ALONE))]
+    if betas:
+        headers["anthropic-beta"] = ",".join(betas)
+    return headers
 
 
 def _view(batch: _Batch) -> BatchView:

@@ -139,6 +139,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint
     model: str = ""
     params: dict[str, Any] = {}
+    options: dict[str, str] = {}
     """As in `Intent`."""
     row_id: str
     body: bytes

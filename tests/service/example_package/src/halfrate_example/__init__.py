@@ -1,0 +1,27 @@
+"""A provider that speaks OpenAI's dialect, and tells halfrate so from a package of its own."""
+
+from halfrate.base.types import Capabilities, Framing, Limits
+from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
+
+
+class Example(OpenAIDialect):
+    """What it can do is a record; what it says otherwise than OpenAI is another. A provider with an API of its own
+    has the methods of `halfrate.providers.base.Adapter` instead."""
+
+    capabilities = Capabilities(
+        provider="example",
+        title="Example",
+        endpoints=("chat",),
+        native_form="openai",
+        limits=Limits(rows=25, bytes=1_000_000, row_bytes=1_000_000),
+        framing=Framing(b"", b"\n", b"\n"),
+        uploads_file=True,
+        echoes_tag=True,
+        one_model_per_batch=True,
+        create_timeout=120.0,
+        key_variables=("EXAMPLE_API_KEY",),
+        url_variable="EXAMPLE_BASE_URL",
+        default_url="https://api.example.com/v1",
+        adoption="metadata",
+    )
+    dialect = Dialect(answer_limit="max_tokens")

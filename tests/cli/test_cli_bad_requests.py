@@ -78,7 +78,7 @@ OPTIONS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "no prompt": (["--model", "openai/gpt-4.1-mini"], ("--prompt",)),
     "blank prompt": (["--model", "openai/gpt-4.1-mini", "--prompt", " "], ("prompt is empty",)),
     "both prompts": ([*PROMPT, "--prompt-file", "p.txt"], ("--prompt-file", "not both")),
-    "unknown provider": (["--model", "acme/x", "--prompt", "{q}"], ("'acme'", "anthropic, openai")),
+    "unknown provider": (["--model", "acme/x", "--prompt", "{q}"], ("'acme'", "There are anthropic, azure")),
     "no provider": (["--model", "gpt-4.1-mini", "--prompt", "{q}"], ("'gpt-4.1-mini'", "PROVIDER/MODEL")),
     "output ending": ([*PROMPT, "-o", "out.xlsx"], ("out.xlsx", ".jsonl, .csv or .parquet")),
     "output without ending": ([*PROMPT, "-o", "out"], ("out", ".jsonl, .csv or .parquet")),

@@ -10,6 +10,7 @@ from halfrate.emulator._clock import Clock, RealClock
 from halfrate.emulator._context import Context
 from halfrate.emulator._faults import Fault, parse_fault
 from halfrate.emulator._meter import Meter
+from halfrate.emulator._models import all_models
 from halfrate.emulator._settings import CacheModel, Limits, Pace
 from halfrate.emulator._spool import Spool
 from halfrate.emulator._webhooks import Webhook, WebhookTarget
@@ -113,6 +114,14 @@ class Emulator:
     def environment(self, url: str) -> dict[str, dict[str, str]]:
         """For each provider the variables that point its official SDK, and halfrate, at this emulator at `url`."""
         return self._world.environment(url)
+
+    @staticmethod
+    def models() -> dict[str, list[str]]:
+        """The models of each provider, those that stand for it first."""
+        found: dict[str, list[str]] = {}
+        for model in all_models():
+            found.setdefault(model.provider, []).append(model.name)
+        return found
 
     @staticmethod
     def openai_base_url(url: str) -> str:

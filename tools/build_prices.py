@@ -19,6 +19,7 @@ PROVIDERS = {
     "openai": ("openai",),
     "anthropic": ("anthropic",),
     "azure": ("azure", "openai"),
+    "bedrock": ("aws",),
     "doubleword": ("doubleword",),
     "fireworks": ("fireworks",),
     "gemini": ("google",),
@@ -47,6 +48,8 @@ _TIERS = {
     (("service_tier", "priority"),): "priority",
 }
 """How the source says in which tier a table of rates holds."""
+_WITHIN = {"bedrock"}
+"""Providers whose models are named within something longer: a geography, or the ARN of an inference profile."""
 TODAY = datetime.datetime.now(datetime.UTC).date()
 
 
@@ -126,7 +129,8 @@ def model_entry(provider: str, model: Any) -> dict[str, Any] | None:
     )
     if not prices:
         return None
-    return {"provider": provider, "model": model.id, "match": clauses(model.match), "prices": prices}
+    match = clauses(model.match, inside=provider in _WITHIN)
+    return {"provider": provider, "model": model.id, "match": match, "prices": prices}
 
 
 def price_entry(tier: str, price: Any, since: datetime.date | None, standard: Any) -> dict[str, Any]:
@@ -153,10 +157,16 @@ def price_entry(tier: str, price: Any, since: datetime.date | None, standard: An
     return entry
 
 
-def clauses(match: Any) -> list[dict[str, str]]:
+def clauses(match: Any, *, inside: bool = False) -> list[dict[str, str]]:
+    """What a model may be called. `inside`: also by a part of a longer name. Two models may fit one then, and which of
+    them is meant is a matter of the source's order, which the book does not keep."""
     kind = type(match).__name__
     if kind == "ClauseOr":
-        return [clause for part in match.or_ for clause in clauses(part)]
+        return [clause for part in match.or_ for clause in clauses(part, inside=inside)]
+    if inside and kind == "ClauseContains":
+        return [{"regex": re.escape(match.contains)}]
+    if inside and kind == "ClauseEndsWith":
+        return [{"regex": f"{re.escape(match.ends_with)}$"}]
     names = {"ClauseEquals": "equals", "ClauseStartsWith": "starts_with", "ClauseRegex": "regex"}
     if kind not in names:
         return []

@@ -74,6 +74,7 @@ class Options(TypedDict, total=False):
     rescue: False: never pay for real time, even if the deadline is missed.
     priority: one more gets twice the share of a provider's queue that is full.
     keep_going: go on when most rows of a batch fail, instead of pausing the job (JobPaused).
+    small_tails: "realtime": rows that are left over, and too few for a batch, are run in real time at its price.
     tags: names for `halfrate cost --by`; `team` shares queues fairly.
     max_cost: USD; refused with UsageError if it could cost more, or if the price is unknown.
     new: start a new job even if the same one is unfinished.
@@ -96,6 +97,7 @@ class Options(TypedDict, total=False):
     rescue: bool
     priority: int
     keep_going: bool
+    small_tails: Literal["fail", "realtime"]
     tags: Mapping[str, str]
     attempts: int
     max_cost: str | float | Decimal | None
@@ -338,8 +340,9 @@ async def _start(rows: Any, options: Options, *, until_submitted: bool) -> Job:
             draft.discard()
             started = Job(twin.id, home=home, output=output)
         else:
-            rescue = draft.job.deadline is not None and draft.job.rescue
-            most = draft.ceiling.realtime_cost if rescue else draft.ceiling.cost
+            job = draft.job
+            realtime = (job.deadline is not None and job.rescue) or job.small_tails == "realtime"
+            most = draft.ceiling.realtime_cost if realtime else draft.ceiling.cost
             _keep_to(limit, most, draft.discard)
             started = Job(service.submit(draft).id, home=home, output=output)
         if until_submitted:
@@ -373,6 +376,7 @@ def _ask(rows: Any, options: Options) -> Ask:
         rescue=options.get("rescue", True),
         priority=options.get("priority", 0),
         keep_going=options.get("keep_going", False),
+        small_tails=options.get("small_tails") or "fail",
         max_attempts=options.get("attempts", 5),
     )
 
@@ -390,6 +394,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{name} is a {type(value).__name__}; it takes a {kind.__name__}. Nothing was sent."
             )
+    if options.get("small_tails") not in {None, "fail", "realtime"}:
+        raise UsageError(
+            f"small_tails is {options['small_tails']!r}; it takes 'fail' or 'realtime'. Nothing was sent."
+        )
     for name, least, most in (("max_tokens", 1, None), ("attempts", 1, 20)):
         value = options.get(name)
         if value is not None and (type(value) is not int or value < least or (most and value > most)):

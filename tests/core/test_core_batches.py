@@ -230,3 +230,64 @@ def test_rows_that_fail_en_masse_stop_the_job(given: Collection, stops: bool) ->
     assert (why is not None) == stops
     if why is not None:
         assert "400: no such model" in why
+
+
+FEW = Policy(uploads_file=False, least_rows=100)
+FEW_RUN = Policy(uploads_file=False, least_rows=100, small_tails="realtime")
+
+
+def test_rows_left_that_are_too_few_for_a_batch_are_left_out_and_told_so() -> None:
+    shard = after_batch(planned(), 99, policy=FEW)
+    assert (shard.attempt, shard.sending, life.decide(shard, FEW)) == (2, 99, life.LeaveOut())
+    out = life.apply(shard, life.LeftOut(), FEW, 50.0)
+    assert (out.state, out.tier, out.refs.batches) == (State.COLLECTING, life.NOT_SENT, ())
+    assert out.trouble is not None
+    assert (
+        "99 rows of its batch were left, and the provider takes no batch of fewer than 100"
+        in out.trouble.message
+    )
+    done = life.apply(out, life.Collected(Counts(succeeded=901, failed=99), 0), FEW, 60.0)
+    done = life.apply(done, life.Cleaned(), FEW, 70.0)
+    assert (done.state, done.counts.failed) == (State.DONE, 99)
+    # As many as a batch takes are one.
+    assert life.decide(after_batch(planned(), 100, policy=FEW), FEW) == life.Create()
+
+
+def test_rows_left_that_are_too_few_go_to_real_time_where_the_job_allows_it() -> None:
+    shard = after_batch(planned(), 99, policy=FEW_RUN)
+    assert life.decide(shard, FEW_RUN) == life.GoRealtime("standard")
+    shard = life.apply(shard, life.SendNow("standard"), FEW_RUN, 50.0)
+    assert (shard.state, shard.tier) == (State.ANSWERING, "standard")
+
+
+def test_an_uploaded_file_of_rows_that_are_left_out_is_deleted() -> None:
+    policy = Policy(uploads_file=True, least_rows=2000)
+    uploaded = life.apply(planned(), life.Uploaded("f1"), policy, 1.0)
+    assert life.decide(uploaded, policy) == life.LeaveOut()
+    out = life.apply(uploaded, life.LeftOut(), policy, 2.0)
+    assert (out.refs.file_id, out.refs.leftovers) == (None, ("f1",))
+
+
+def test_a_cancel_goes_before() -> None:
+    shard = life.apply(after_batch(planned(), 9, policy=FEW), life.CancelAsked(), FEW, 50.0)
+    assert life.decide(shard, FEW) == life.Abandon()
+
+
+@given(st.integers(100, 3000), st.integers(1, 200))
+def test_batches_that_come_to_nothing_never_get_too_small(rows: int, least: int) -> None:
+    policy = Policy(uploads_file=False, least_rows=least)
+    shard = planned(rows, last_attempt=5)
+    for _ in range(200):
+        command = life.decide(shard, policy)
+        if not isinstance(command, life.Create):
+            break
+        assert shard.sending >= least
+        assert not 0 < shard.rows_left - shard.sending < least
+        shard = after_batch(shard, shard.sending, too_much=True, policy=policy)
+    assert shard.state is State.DONE or rows < least
+
+
+def test_a_queue_with_less_room_than_the_smallest_batch_is_tried_with_that() -> None:
+    assert life.decide(planned(room=30), FEW) == life.CutDown(100)
+    shard = life.apply(planned(room=30), life.Cut(100), FEW, 1.0)
+    assert life.decide(msgspec.structs.replace(shard, room=30), FEW) == life.Create()

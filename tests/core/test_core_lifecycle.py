@@ -17,7 +17,9 @@ from halfrate.core.lifecycle import LIVE, Policy, Shard, State, Trouble
 UPLOADING = Policy(uploads_file=True)
 INLINE = Policy(uploads_file=False)
 REALTIME = Policy(uploads_file=True, tier="standard")
-POLICIES = st.sampled_from([UPLOADING, INLINE, REALTIME])
+FEW_FAIL = Policy(uploads_file=True, least_rows=4)
+FEW_RUN = Policy(uploads_file=True, least_rows=4, small_tails="realtime")
+POLICIES = st.sampled_from([UPLOADING, INLINE, REALTIME, FEW_FAIL, FEW_RUN])
 TROUBLE = Trouble("x", "something")
 EVENTS: tuple[type[Any], ...] = (
     life.UploadMeant,
@@ -42,6 +44,7 @@ EVENTS: tuple[type[Any], ...] = (
     life.Resumed,
     life.SendNow,
     life.RescueAsked,
+    life.LeftOut,
     life.Answered,
     life.Cut,
     life.PauseAsked,
@@ -82,6 +85,7 @@ def events() -> st.SearchStrategy[life.Event]:
         st.builds(life.Foreign),
         st.builds(life.SendNow, st.sampled_from(["flex", "standard"])),
         st.builds(life.RescueAsked, st.just("standard")),
+        st.builds(life.LeftOut),
         st.builds(life.Answered, st.integers(0, 10), st.none() | st.just(TROUBLE), st.floats(0, 90)),
         st.builds(life.Cut, st.integers(0, 10)),
         st.builds(life.PauseAsked, st.sampled_from(["", "rows fail"])),
@@ -109,8 +113,8 @@ def planned() -> Shard:
 
 
 COMMANDS_OF: dict[State, tuple[type[Any], ...]] = {
-    State.PLANNED: (life.Upload, life.Create, life.Abandon, life.CutDown, life.GoRealtime),
-    State.UPLOADED: (life.Create, life.Abandon, life.CutDown, life.GoRealtime),
+    State.PLANNED: (life.Upload, life.Create, life.Abandon, life.CutDown, life.GoRealtime, life.LeaveOut),
+    State.UPLOADED: (life.Create, life.Abandon, life.CutDown, life.GoRealtime, life.LeaveOut),
     State.SUBMITTING: (life.Find,),
     State.RUNNING: (life.Poll, life.CancelBatch),
     State.CANCELLING: (life.Poll, life.CancelBatch),
@@ -164,6 +168,8 @@ def test_a_random_walk_keeps_the_rules(policy: Policy, walk: list[tuple[life.Eve
         now += passed
         command = life.decide(shard, policy)
         assert isinstance(command, COMMANDS_OF[shard.state])
+        if isinstance(command, life.Create | life.Upload):
+            assert shard.sending >= policy.least_rows
         if isinstance(command, life.Create):
             assert shard.refs.batch_id is None
             assert not shard.cancel_requested
@@ -200,13 +206,15 @@ def test_the_transitions_are_the_table() -> None:
     assert all("CancelAsked" in life.transitions()[state] for state in LIVE)
 
 
-def recorded(command: life.GoRealtime | life.CutDown | life.Abandon) -> life.Event:
+def recorded(command: life.GoRealtime | life.CutDown | life.LeaveOut | life.Abandon) -> life.Event:
     """What follows where nothing can go wrong."""
     match command:
         case life.GoRealtime(tier):
             return life.SendNow(tier)
         case life.CutDown(rows):
             return life.Cut(rows)
+        case life.LeaveOut():
+            return life.LeftOut()
         case life.Abandon():
             return life.Abandoned()
 
@@ -248,6 +256,8 @@ def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
             return draw([life.CancelSent(batch_id, twin), fail])
         case life.Collect():
             left = draw([0, 1, shard.sending])
+            if shard.tier == life.NOT_SENT:
+                return draw([life.Collected(counts_of(shard, shard.sending), 0), fail])
             kept = life.Collected(counts_of(shard, left), left, ("f1",), too_much=left > 1)
             return draw([kept, fail, *([life.Foreign()] if shard.tier == "batch" else [])])
         case life.CleanUp():
@@ -258,7 +268,7 @@ def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
                 if not stop
                 else life.Answered(1)
             )
-        case life.GoRealtime() | life.CutDown() | life.Abandon():
+        case life.GoRealtime() | life.CutDown() | life.LeaveOut() | life.Abandon():
             return recorded(command)
         case life.Rest():
             raise AssertionError("a shard at rest is not stepped")

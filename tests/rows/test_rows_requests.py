@@ -217,3 +217,47 @@ def test_request_lines_leave_the_framing_out(tmp_path: Path, framing: Framing, e
     writer.cut()
     lines = [line for block in request_lines(tmp_path / "0.requests", framing) for line in block]
     assert [json.loads(line)["custom_id"][-1] for line in lines] == ["0", "1"]
+
+
+@DIALECTS
+@pytest.mark.parametrize(
+    ("rows", "least", "cut"),
+    [
+        (20, 5, [10, 10]),
+        (22, 5, [10, 7, 5]),
+        (21, 9, [3, 9, 9]),
+        (28, 9, [10, 9, 9]),
+        (7, 9, [7]),
+    ],
+)
+def test_a_shard_takes_what_it_lacks_from_the_one_before(
+    tmp_path: Path, framing: Framing, envelope: Envelope, rows: int, least: int, cut: list[int]
+) -> None:
+    texts = [f'{n} ünï \n, "{"x" * n}' for n in range(rows)]
+    writer = request_writer(tmp_path, limits(10), framing=framing, envelope=envelope)
+    writer.add(quoted(texts))
+    writer.cut()
+    writer.level(least)
+    assert [shard.rows for shard in writer.shards] == cut
+    first = 0
+    for shard in writer.shards:
+        path = tmp_path / f"{shard.number}.requests"
+        assert (shard.first_row, shard.bytes) == (first, path.stat().st_size)
+        prefix = row_prefix(shard_id("k3v9x2m4qp", shard.number), 1)
+        wanted = [(f"{prefix}{row}", texts[row]) for row in range(first, first + shard.rows)]
+        assert rows_of(path, framing) == wanted
+        first += shard.rows
+    assert first == rows
+
+
+@pytest.mark.parametrize("before", ["", "Be brief.", 'a "quoted" text\\', '\\"', ": [,{"])
+def test_a_prompt_within_a_longer_text_goes_in_without_its_quotes(tmp_path: Path, before: str) -> None:
+    opened = json.dumps({"prompt": f"{before}<|user|>"})[:-2].encode()
+    writer = request_writer(tmp_path, limits(10), body=(opened, b'<|end|>","max":3}'))
+    texts = ['say "x"\\', "ünï \n", ""]
+    writer.add(quoted(texts))
+    writer.cut()
+    lines = [json.loads(line) for line in (tmp_path / "0.requests").read_bytes().split(b"\n") if line]
+    assert [line["body"] for line in lines] == [
+        {"prompt": f"{before}<|user|>{text}<|end|>", "max": 3} for text in texts
+    ]

@@ -24,6 +24,7 @@ MODELS = {
     "xai": "xai/grok-4.3",
     "gemini": "gemini/gemini-2.5-flash",
     "fireworks": "fireworks/gpt-oss-120b",
+    "vertex": "vertex/gemini-2.5-flash",
     "bedrock": "bedrock/global.anthropic.claude-haiku-4-5-20251001-v1:0",
 }
 
@@ -65,6 +66,7 @@ batch_output = "0.125"
 VARIABLES = {
     "HALFRATE_BEDROCK_ROLE": "arn:aws:iam::123456789012:role/halfrate",
     "HALFRATE_BEDROCK_BUCKET": "s3://halfrate-rows/batches",
+    "HALFRATE_VERTEX_BUCKET": "gs://halfrate-rows/batches",
 }
 
 

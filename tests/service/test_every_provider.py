@@ -80,6 +80,29 @@ def test_a_crash_before_the_id_is_saved_costs_nothing(
     assert desk.meter()["batches_created"] == 1
 
 
+def test_a_model_that_xai_takes_no_batches_of_is_not_tried_again_and_again(office: Offices) -> None:
+    desk = office("xai")
+    report = desk.run(desk.ask(40, model="xai/grok-4.6"))
+    assert report.succeeded == 0
+    assert report.attempts == 1
+    assert report.failed == 40
+
+
+@EVERY
+@pytest.mark.parametrize("fault", ["row-malformed:rate=0.2", "row-no-id:rate=0.2", "row-duplicate:rate=0.2"])
+def test_results_that_make_no_sense_are_not_bought_again(office: Offices, provider: str, fault: str) -> None:
+    desk = office(provider, fault)
+    report = desk.run(desk.ask(40))
+    meter = desk.meter()
+    assert meter["fingerprints_billed_again"] == 0
+    assert meter["files_stored"] == 0
+    # What a broken line would have said is not known, and so not what it cost.
+    assert report.cost is not None
+    assert report.cost <= meter["picodollars"]
+    assert report.succeeded + report.failed == 40
+    assert [row["n"] for row in desk.output(report.job)] == list(range(40))
+
+
 @EVERY
 def test_a_full_queue_is_waited_for(office: Offices, provider: str) -> None:
     desk = office(provider, "queue-full:times=2")

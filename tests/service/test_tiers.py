@@ -36,6 +36,16 @@ def test_flex_is_paid_as_a_batch(office: Offices) -> None:
     assert report.realtime_cost == 2 * report.cost
 
 
+def test_a_model_without_the_tier_stops_the_job_and_says_so(office: Offices) -> None:
+    desk = office("openai")
+    report = desk.run(desk.ask(20, tier="flex"))
+    assert report.succeeded == 0
+    assert desk.meter()["realtime_billed"] == 0
+    assert report.job.state is not JobState.OPEN
+    assert any("service_tier" in text for text in report.stopped)
+    assert {row["status"] for row in desk.output(report.job)} == {"failed"}
+
+
 def test_an_endpoint_of_ones_own(office: Offices, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = office("openai")
     monkeypatch.setenv("OPENAI_COMPATIBLE_BASE_URL", f"{desk.emulator_url}/v1")

@@ -114,8 +114,8 @@ def _expired_is_empty() -> Any:
     """6. What an expired batch has finished is thrown away."""
     poll = OpenAI.poll
 
-    async def hasty(self: OpenAI, batch_id: str) -> BatchView:
-        view = await poll(self, batch_id)
+    async def hasty(self: OpenAI, batch_id: str, *, cancelled: bool = False) -> BatchView:
+        view = await poll(self, batch_id, cancelled=cancelled)
         return msgspec.structs.replace(view, files=(), rows_finished=0) if view.status == "expired" else view
 
     return patch.object(OpenAI, "poll", hasty)

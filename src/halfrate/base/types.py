@@ -53,6 +53,9 @@ class Envelope(msgspec.Struct, frozen=True):
     before: bytes
     between: bytes
     after: bytes
+    inside: str = ""
+    """The field of the body that the id stands in, where it stands inside the body: `before` opens the body then, and
+    what follows `between` is the rest of it. No body may bring such a field along."""
 
 
 class RawForm(msgspec.Struct, frozen=True):
@@ -89,49 +92,62 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider can do, so that nothing above the adapters asks for its name."""
+    """What a provider can do, so that nothing above the adapters asks for its name.
+
+    What is left out is as with most: a batch of one model, made of a file of lines that was uploaded before, found
+    again by a name of ours, done within a day, at half the price.
+    """
 
     provider: str
     title: str
     endpoints: tuple[Endpoint, ...]
-    native_form: NativeForm | None
-    """The form of batch file that goes through untouched; None: there is none that could."""
-    limits: Limits
-    framing: Framing
-    uploads_file: bool
-    """A batch is created from a file uploaded before; otherwise the create call carries the rows."""
-    echoes_tag: bool
-    """The listing shows our tag handle; otherwise one intent at a time per account, matched by count."""
-    one_model_per_batch: bool
-    create_timeout: float
-    """Seconds after which a create without a reply counts as unknown."""
+    """The first is what is asked for unless told otherwise."""
+
+    # The account.
     key_variables: tuple[str, ...]
-    creates_per_hour: int | None = None
+    needs_key: bool = True
     url_variable: str
     default_url: str
+    url_path: str = ""
+    """What stands between the account's URL and its batches, settings in braces: an account is a place."""
+    settings: tuple[Setting, ...] = ()
+    options: tuple[Option, ...] = ()
+
+    # Rows.
+    native_form: NativeForm | None
+    """The form of batch file that goes through untouched; None: there is none that could."""
+    translates: bool = False
+    """Whether requests in OpenAI's chat form can be put into this provider's own, and its answers back."""
+    framing: Framing = Framing(b"", b"\n", b"\n")
+    raw: RawForm = RawForm()
+
+    # Batches.
     batches: bool = True
     """Whether there are batches at all. Without, rows are run in real time."""
+    limits: Limits
     least_rows: int = 1
     """Fewer rows than that make no batch."""
+    one_model_per_batch: bool = True
+    uploads_file: bool = True
+    """A batch is created from a file uploaded before; otherwise the create call carries the rows."""
+    create_timeout: float = 120.0
+    """Seconds after which a create without a reply counts as unknown."""
+    creates_per_hour: int | None = None
     windows: tuple[str, ...] = ("24h",)
     """How long a batch may take, as the provider has it; the first is what is asked for unless told otherwise."""
+    adoption: Adoption
+    echoes_tag: bool = True
+    """The listing shows our tag handle; otherwise one intent at a time per account, matched by count."""
+    kept: str = ""
+    """How long results are kept at the provider, for people."""
+    rescues: bool = True
+    """Whether a row of a batch can be run in real time as it is: same account, same model."""
+
+    # Money.
     discount: str = "50 %"
     """Off the price of real time, for people: what a model costs stands in the price book."""
     cache_stacks: bool | None = None
     """Whether cached tokens are cheaper still in a batch. None: the provider does not say, or it differs."""
-    kept: str = ""
-    """How long results are kept at the provider, for people."""
-    adoption: Adoption
-    rescues: bool = True
-    """Whether a row of a batch can be run in real time as it is: same account, same model."""
-    needs_key: bool = True
-    translates: bool = False
-    """Whether requests in OpenAI's chat form can be put into this provider's own, and its answers back."""
-    options: tuple[Option, ...] = ()
-    raw: RawForm = RawForm()
-    settings: tuple[Setting, ...] = ()
-    url_path: str = ""
-    """What stands between the account's URL and its batches, settings in braces: an account is a place."""
 
 
 class Template(msgspec.Struct, frozen=True):

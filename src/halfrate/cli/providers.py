@@ -44,6 +44,8 @@ def providers(name: str | None, as_json: bool) -> int:
 
 def _line(facts: Capabilities) -> tuple[str, ...]:
     key = facts.key_variables[0] if facts.key_variables else "none"
+    if facts.key_variables and not facts.needs_key:
+        key = f"({key})"
     if not facts.batches:
         return (facts.provider, " ".join(facts.endpoints), "", "", "real time", "", "", key)
     return (

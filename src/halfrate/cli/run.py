@@ -13,6 +13,7 @@ from halfrate.cli import options
 from halfrate.cli.follow import carry, check_form
 from halfrate.cli.text import plan_lines
 from halfrate.core.job import Job
+from halfrate.core.lifecycle import SmallTails
 from halfrate.service.deadlines import deadline_at
 from halfrate.service.drafts import STDIN, Ask, Draft
 from halfrate.service.home import Home
@@ -45,6 +46,12 @@ from halfrate.service.report import Prospect
     "--priority", type=click.IntRange(-10, 10), default=0, help="One more: twice the share of a full queue."
 )
 @click.option("--keep-going", is_flag=True, help="Go on when most rows of a batch fail.")
+@click.option(
+    "--small-tails",
+    type=click.Choice(["fail", "realtime"]),
+    default="fail",
+    help="Rows left over that are too few for a batch: left failed, or run in real time at its price.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help=".jsonl, .csv or .parquet.")
 @click.option("--raw", is_flag=True, help="Write the provider's own result objects.")
 @click.option("--max-cost", metavar="USD", help="Refuse to start if it could cost more.")
@@ -73,6 +80,7 @@ def run(
     no_rescue: bool,
     priority: int,
     keep_going: bool,
+    small_tails: SmallTails,
     output: Path | None,
     raw: bool,
     max_cost: str | None,
@@ -114,6 +122,7 @@ def run(
         rescue=not no_rescue,
         priority=priority,
         keep_going=keep_going,
+        small_tails=small_tails,
         output=output,
         raw=raw,
         max_attempts=attempts,
@@ -167,8 +176,8 @@ def _agree(draft: Draft, prospect: Prospect | None, limit: int | None, *, may_as
         for line in plan_lines(job, len(draft.shards), prospect):
             click.echo(line, err=True)
     if limit is not None:
-        # For a deadline's sake every row may come to be run in real time.
-        rescue = job.deadline is not None and job.rescue
+        # For a deadline's sake every row may come to be run in real time, and nearly all that are left of a batch.
+        rescue = (job.deadline is not None and job.rescue) or job.small_tails == "realtime"
         most = draft.ceiling.realtime_cost if rescue else draft.ceiling.cost
         if most is None:
             draft.discard()

@@ -99,7 +99,7 @@ def summary_lines(report: Report, path: str | None, wall: float | None = None) -
     for text in report.stopped:
         lines.append(f"Stopped: {text}")
     lines.append(money_line(report))
-    if report.rescued:
+    if report.rescued and report.job.tier == "batch":
         lines.append(
             f"{report.rescued:,} rows were run in real time for the deadline's sake: {show_usd(report.rescue_cost)} "
             "of that."

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from halfrate.base.types import InputFormat, JobPrices, OutputFormat, RequestSpec
+from halfrate.core.lifecycle import SmallTails
 
 
 class JobState(enum.StrEnum):
@@ -54,6 +55,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One more gets twice the share of a queue that others wait for as well."""
     tier: str = "batch"
     """How its rows are served: as a batch, or in a tier of real time."""
+    small_tails: SmallTails = "fail"
+    """What becomes of rows that are left over and too few for a batch."""
     max_attempts: int = 5
     output: str | None = None
     output_format: OutputFormat = "jsonl"

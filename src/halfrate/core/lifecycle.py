@@ -10,7 +10,9 @@ A shard is a slice of a job that fits one provider batch. It walks
                   refused, absent   (foreign)└─► cancelling ─► collecting
 
 Near a deadline, rows that no batch can bring in time take another way, `planned ─► answering ─► collecting`: they are
-run in real time, one call each, and a batch that is still at work is cancelled and harvested before.
+run in real time, one call each, and a batch that is still at work is cancelled and harvested before. Rows that are
+left over, and too few for the provider to take as a batch, go that way as well where the job allows it. Where it does
+not they are not sent, and pass through `collecting` to be told so.
 
 A shard of a paused job rests in `paused` wherever it would be created next, and goes back from there.
 
@@ -30,7 +32,7 @@ not allow raises `IllegalStep`, and nothing has changed.
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -69,6 +71,8 @@ WAITING = frozenset({State.PLANNED, State.UPLOADED})
 """States before a create: where a shard needs room in the provider's quotas, and can be held back."""
 _QUEUED = frozenset({State.SUBMITTING, State.RUNNING, State.CANCELLING})
 """States in which a batch is, or may be, at work at the provider."""
+NOT_SENT = "none"
+"""The tier of an attempt whose rows are not sent at all."""
 COSTING = _QUEUED | {State.ANSWERING}
 """States in which rows are, or may be, at work at the provider."""
 
@@ -206,6 +210,9 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
         return self.uploads > self.uploaded
 
 
+SmallTails: TypeAlias = Literal["fail", "realtime"]
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """The times and numbers that the life cycle obeys. Seconds."""
 
@@ -227,6 +234,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How long a fresh batch may answer 404 before we believe it."""
     tier: str = "batch"
     """How the job's rows are served, unless a deadline asks for more."""
+    least_rows: int = 1
+    """Fewer rows than that are no batch to the provider."""
+    small_tails: SmallTails = "fail"
+    """What becomes of rows that are left over and fewer than that."""
     max_attempts: int = 5
     cleanup_tries: int = 8
     halvings: int = 40
@@ -292,6 +303,10 @@ class CutDown(msgspec.Struct, frozen=True):
     rows: int
 
 
+class LeaveOut(msgspec.Struct, frozen=True):
+    """Do not send the attempt's rows: they are too few for a batch, and the job does not allow real time for them."""
+
+
 class Abandon(msgspec.Struct, frozen=True):
     """Give up the rest of a shard of which nothing is running."""
 
@@ -311,6 +326,7 @@ Command: TypeAlias = (
     | CutDown
     | GoRealtime
     | Answer
+    | LeaveOut
     | Abandon
     | Rest
 )
@@ -437,6 +453,10 @@ class RescueAsked(msgspec.Struct, frozen=True):
     tier: str
 
 
+class LeftOut(msgspec.Struct, frozen=True):
+    """The rows of this attempt are not sent."""
+
+
 class Answered(msgspec.Struct, frozen=True):
     """A run in real time is over; every reply is durable. `left`: rows without an answer, those that may have been
     run unseen among them."""
@@ -446,6 +466,8 @@ class Answered(msgspec.Struct, frozen=True):
     wait: float = 0.0
     doubts: int = 0
     """Calls of this attempt that may have been billed unseen."""
+    hopeless: bool = False
+    """What is left would be refused again: it is the tier that was asked for, and not the rows."""
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -509,6 +531,7 @@ Event: TypeAlias = (
     | Resumed
     | SendNow
     | RescueAsked
+    | LeftOut
     | Answered
     | Cut
     | PauseAsked
@@ -548,8 +571,12 @@ def _before(shard: Shard, policy: Policy) -> Command:
         return Abandon()
     if policy.tier != "batch":
         return GoRealtime(policy.tier)
-    if shard.room is not None:
-        return CutDown(shard.room)
+    if shard.sending < policy.least_rows:
+        return GoRealtime("standard") if policy.small_tails == "realtime" else LeaveOut()
+    # A queue that has no room for the smallest batch may have more than is known: its provider is asked.
+    room = max(shard.room or 0, policy.least_rows)
+    if shard.room is not None and room < shard.sending:
+        return CutDown(room)
     if policy.uploads_file and shard.state is State.PLANNED:
         return Upload()
     return Create()
@@ -798,10 +825,32 @@ def _send_now(shard: Shard, event: SendNow, policy: Policy, now: float) -> Shard
     )
 
 
+def _left_out(shard: Shard, event: LeftOut, policy: Policy, now: float) -> Shard:
+    text = (
+        f"not sent: {shard.sending:,} rows of its batch were left, and the provider takes no batch of fewer than "
+        f"{policy.least_rows:,}. `--small-tails realtime` lets a job run them in real time; a job of their own with "
+        "`--tier standard` does so now"
+    )
+    refs = _refs(shard, file_id=None, leftovers=_with_file(shard))
+    trouble = Trouble("too_few", text)
+    return _to(
+        shard,
+        State.COLLECTING,
+        now,
+        tier=NOT_SENT,
+        status="too few",
+        refs=refs,
+        trouble=trouble,
+        ended_at=now,
+    )
+
+
 def _answered(shard: Shard, event: Answered, policy: Policy, now: float) -> Shard:
     finished = shard.sending - event.left
     shard = msgspec.structs.replace(shard, doubts=max(shard.doubts, event.doubts))
-    if event.left and not (shard.cancel_requested or shard.paused):
+    if event.hopeless and event.left == shard.sending and event.trouble is not None:
+        return _to(shard, State.STOPPED, now, trouble=event.trouble, status="refused", rows_finished=0)
+    if event.left and not (shard.cancel_requested or shard.paused or event.hopeless):
         if event.trouble is None:
             return _to(shard, State.ANSWERING, now + event.wait, rows_finished=finished)
         return _again(shard, event.trouble, policy, now, event.wait or None, rows_finished=finished)
@@ -813,10 +862,11 @@ def _collected(shard: Shard, event: Collected, policy: Policy, now: float) -> Sh
     unsent = shard.rows_left - shard.sending
     stuck = event.too_much and event.unsettled == shard.sending
     setbacks = shard.setbacks + 1 if stuck else min(1, shard.setbacks)
-    portion = _portion(shard, stuck=stuck, setbacks=setbacks)
+    portion = _portion(shard, policy, stuck=stuck, setbacks=setbacks)
     # Rows that were not in this batch have spent nothing of what a row may try; and to find the row that a whole
     # batch fails for takes batches that are nobody's fault.
-    halving = stuck and setbacks > 1 and shard.sending > 1 and shard.halvings < policy.halvings
+    smaller = shard.sending > max(1, policy.least_rows)
+    halving = stuck and setbacks > 1 and smaller and shard.halvings < policy.halvings
     # An attempt that we ended ourselves, for the deadline or because of a pause, is no fault of its rows either.
     ours = bool(shard.rescue) or shard.left_early
     last = shard.last_attempt + (1 if halving or ours or (unsent and not stuck) else 0)
@@ -835,11 +885,13 @@ def _collected(shard: Shard, event: Collected, policy: Policy, now: float) -> Sh
     )
 
 
-def _portion(shard: Shard, *, stuck: bool, setbacks: int) -> int | None:
+def _portion(shard: Shard, policy: Policy, *, stuck: bool, setbacks: int) -> int | None:
     """How many rows the next batch takes: half as many after a second batch that came to nothing, twice as many
-    after each that did not."""
+    after each that did not. Never so many that too few are taken, or left."""
     if stuck:
-        return max(1, shard.sending // 2) if setbacks > 1 else shard.portion
+        half = max(1, shard.sending // 2, policy.least_rows)
+        fits = half <= shard.rows_left and not 0 < shard.rows_left - half < policy.least_rows
+        return half if setbacks > 1 and fits else shard.portion
     if shard.portion is None or 2 * shard.portion >= shard.rows_left:
         return None
     return 2 * shard.portion
@@ -979,6 +1031,7 @@ _TABLE: dict[tuple[State, type[Event]], _Step] = {
     (State.PLANNED, Abandoned): _abandoned,
     (State.PLANNED, Cut): _cut,
     (State.PLANNED, SendNow): _send_now,
+    (State.PLANNED, LeftOut): _left_out,
     (State.PLANNED, CancelAsked): _cancel_asked,
     (State.PLANNED, PauseAsked): _pause_asked,
     (State.PLANNED, PauseEnded): _pause_ended,
@@ -986,6 +1039,7 @@ _TABLE: dict[tuple[State, type[Event]], _Step] = {
     (State.UPLOADED, Abandoned): _abandoned,
     (State.UPLOADED, Cut): _cut,
     (State.UPLOADED, SendNow): _send_now,
+    (State.UPLOADED, LeftOut): _left_out,
     (State.UPLOADED, CancelAsked): _cancel_asked,
     (State.UPLOADED, PauseAsked): _pause_asked,
     (State.UPLOADED, PauseEnded): _pause_ended,

@@ -61,6 +61,8 @@ class BedrockSurface(Surface):
             "AWS_ACCESS_KEY_ID": "emulator",
             "AWS_SECRET_ACCESS_KEY": "emulator",
             "AWS_REGION": "us-east-1",
+            "HALFRATE_BEDROCK_ROLE": "arn:aws:iam::123456789012:role/emulator",
+            "HALFRATE_BEDROCK_BUCKET": "s3://emulator/batches",
         }
 
     async def _model(self, call: Call) -> Response:

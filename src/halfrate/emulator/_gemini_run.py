@@ -4,7 +4,7 @@
 
 There is no cancelling state: a batch stays as it was until it is CANCELLED. Rows that had finished by then are
 delivered, which the guide neither promises nor excludes. A batch that is not done after 48 hours is EXPIRED, and no row
-of it is delivered, though those that had run were run, and are billed.
+of it is delivered. Whether those that had run are billed, the guide does not say.
 """
 
 import msgspec

@@ -55,4 +55,5 @@ class VertexSurface(Surface):
             "GOOGLE_VERTEX_BASE_URL": url,
             "GOOGLE_CLOUD_PROJECT": "emulator",
             "GOOGLE_CLOUD_LOCATION": "us-central1",
+            "HALFRATE_VERTEX_BUCKET": "gs://emulator/batches",
         }

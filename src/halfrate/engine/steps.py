@@ -6,6 +6,7 @@ the provider, or is preceded by a commit that tells the next worker to look befo
 
 import asyncio
 import functools
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +36,7 @@ from halfrate.core.lifecycle import Policy, Shard, Trouble
 from halfrate.engine.collecting import Collecting, fetch, write_again
 from halfrate.engine.hold import held
 from halfrate.engine.realtime import Patience, Realtime, Tally, Work
-from halfrate.providers.base import Adapter, BatchView, Intent, Tier
+from halfrate.providers.base import Adapter, BatchView, Blame, CallRefused, Intent, Tier
 from halfrate.rows.collect import Check
 from halfrate.rows.journal import Journal, JournalInUse
 from halfrate.store.store import Fenced, Span, Store
@@ -50,6 +51,8 @@ _RATES: Final[Mapping[pacing.Kind, QuotaKind]] = {
     "input": "itpm",
     "output": "otpm",
 }
+_FILE: Final = re.compile(r"\bfiles?\b|file_id", re.IGNORECASE)
+"""In a refused create: it is about the request file, which may only be slow to appear."""
 _TELLING = 20
 """Fewer rows say nothing about how fast real time is."""
 _SOON = 0.0
@@ -227,7 +230,7 @@ class Worker:
                 await self._step(saved, back, policy)
                 self._on_halt(refusal)
                 return
-            gone = refusal.status in {400, 404} and "file" in str(refusal).lower() and bool(intent.file_id)
+            gone = refusal.status in {400, 404} and bool(_FILE.search(str(refusal))) and bool(intent.file_id)
             wait = refusal.retry_after
             if refusal.queue_full:
                 wait = await self._queue_full(saved, policy, refusal.queue_limit, refusal.retry_after)
@@ -415,7 +418,12 @@ class Worker:
         if isinstance(halted, Refused) and halted.credentials:
             wait = self._mended
         left = tally.unsent + tally.in_doubt
-        await self._step(shard, life.Answered(left, trouble, wait, tally.doubts), policy)
+        # A deadline's ladder has other tiers to offer; a job that asked for this one has not.
+        hopeless = (
+            shard.tier == policy.tier and isinstance(halted, CallRefused) and halted.blame is Blame.TIER
+        )
+        event = life.Answered(left, trouble, wait, tally.doubts, hopeless=hopeless)
+        await self._step(shard, event, policy)
         if isinstance(halted, Refused) and halted.credentials:
             self._on_halt(halted)
 

@@ -172,14 +172,15 @@ def account_from(
     """
     named = given.key_variable if given is not None else None
     variables = (named,) if named else facts.key_variables
-    key = next((environ[name].strip() for name in variables if environ.get(name, "").strip()), "")
+    found = next((name for name in variables if environ.get(name, "").strip()), "")
+    key = environ[found].strip() if found else ""
     if not key and (facts.needs_key or named):
         raise SettingsError(
             f"There is no key for {label or facts.title}. Set {' or '.join(variables)}, or try it without a "
             f"key: `halfrate emulate` starts a stand-in and prints the variables to set."
         )
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise SettingsError(f"The key in {variables[0]} holds characters that no key has.")
+        raise SettingsError(f"The key in {found} holds characters that no key has.")
     settings = _settings(facts, environ, label, given)
     url = given.base_url if given is not None and given.base_url else None
     if url is None and given is None:
@@ -192,7 +193,14 @@ def account_from(
         place = (url.rstrip("/") + facts.url_path).format_map(settings)
     except (KeyError, ValueError, IndexError):
         raise SettingsError(f"The base URL {url!r} for {label or facts.title} is not a URL.") from None
-    return Account(provider=facts.provider, base_url=place, key=key, label=label, settings=settings)
+    return Account(
+        provider=facts.provider,
+        base_url=place,
+        key=key,
+        label=label,
+        key_variable=found,
+        settings=settings,
+    )
 
 
 def _settings(

@@ -111,7 +111,9 @@ class Anthropic:
 
     def __init__(self, account: Account) -> None:
         # Of the two versions in service this one still takes sampling parameters; the newer refuses them.
-        headers = {"x-api-key": account.key, "anthropic-version": "2023-06-01"}
+        bearer = account.key_variable == "ANTHROPIC_AUTH_TOKEN"
+        key = {"Authorization": f"Bearer {account.key}"} if bearer else {"x-api-key": account.key}
+        headers = {**key, "anthropic-version": _VERSIONS[0]}
         self._http = Http(account.base_url, headers, "Anthropic")
 
     def envelope(self, endpoint: Endpoint) -> Envelope:

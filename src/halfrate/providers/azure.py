@@ -12,7 +12,7 @@ import msgspec
 from halfrate.base.errors import OutcomeUnknown, Refused
 from halfrate.base.types import Capabilities, Endpoint, Limits, Option, Setting
 from halfrate.providers.base import Account, Call, Intent
-from halfrate.providers.dialects import LINES, MB
+from halfrate.providers.dialects import MB
 from halfrate.providers.http import Http
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
 
@@ -50,17 +50,11 @@ class Azure(OpenAIDialect):
         native_form="openai",
         # 100,000 rows (quota page); 50,000 in the REST reference, which repeats OpenAI's text.
         limits=Limits(rows=49_000, bytes=190 * MB, row_bytes=190 * MB),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
         url_variable="AZURE_OPENAI_ENDPOINT",
         default_url="",
-        windows=("24h",),
         cache_stacks=True,
-        kept="14 days",
+        kept="until deleted",
         adoption="metadata",
         rescues=False,
         settings=(_VERSION,),
@@ -75,8 +69,7 @@ class Azure(OpenAIDialect):
     def __init__(self, account: Account) -> None:
         self._version = account.settings.get("api_version", "")
         self.base_url = account.base_url + ("/openai" if self._version else "/openai/v1")
-        # A token of Entra's is a JWT; a key is not.
-        token = account.key.startswith("eyJ")
+        token = account.key_variable == "AZURE_OPENAI_AD_TOKEN"
         headers = {"Authorization": f"Bearer {account.key}"} if token else {"api-key": account.key}
         query = f"api-version={quote(self._version, safe='')}" if self._version else ""
         self._http = Http(self.base_url, headers, self.title, query=query)

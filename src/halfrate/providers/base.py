@@ -32,6 +32,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     key: str
     label: str = ""
+    key_variable: str = ""
+    """Where the key was found: a token and a key of one provider may be sent in different headers."""
     settings: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
 
     @property

@@ -6,7 +6,7 @@ from halfrate.base.errors import SettingsError
 from halfrate.base.types import Capabilities, Endpoint, Limits, Option
 from halfrate.providers.accounts import ProviderSettings
 from halfrate.providers.base import Adapter
-from halfrate.providers.dialects import LINES, MB
+from halfrate.providers.dialects import MB
 from halfrate.providers.openai_dialect import URLS, Dialect, OpenAIDialect
 
 _LIMITS: Final = Limits(rows=49_000, bytes=190 * MB, row_bytes=190 * MB)
@@ -21,11 +21,7 @@ class Compatible(OpenAIDialect):
         endpoints=("chat", "embeddings", "responses"),
         native_form="openai",
         limits=_LIMITS,
-        framing=LINES,
         uploads_file=False,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("OPENAI_COMPATIBLE_API_KEY",),
         url_variable="OPENAI_COMPATIBLE_BASE_URL",
         default_url="http://127.0.0.1:8000/v1",
@@ -54,11 +50,7 @@ def described(provider: str, given: ProviderSettings) -> type[Adapter]:
         limits=Limits(
             rows=given.rows, bytes=size, row_bytes=min(size, (given.row_megabytes or given.megabytes) * MB)
         ),
-        framing=LINES,
         uploads_file=given.batches,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=(given.key_variable,) if given.key_variable else (),
         creates_per_hour=given.creates_per_hour,
         url_variable="",

@@ -5,10 +5,9 @@ What is said of each is from its own documentation, as of 2026-11. Limits leave 
 
 from typing import Final
 
-from halfrate.base.types import Capabilities, Endpoint, Framing, Limits, Option
+from halfrate.base.types import Capabilities, Endpoint, Limits, Option
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
 
-LINES: Final = Framing(b"", b"\n", b"\n")
 MB: Final = 1_000_000
 
 
@@ -26,11 +25,6 @@ class Groq(OpenAIDialect):
         endpoints=("chat",),
         native_form="openai",
         limits=Limits(rows=49_000, bytes=95 * MB, row_bytes=95 * MB),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("GROQ_API_KEY",),
         url_variable="GROQ_BASE_URL",
         default_url="https://api.groq.com",
@@ -53,11 +47,6 @@ class Moonshot(OpenAIDialect):
         endpoints=("chat",),
         native_form="openai",
         limits=Limits(rows=49_000, bytes=95 * MB, row_bytes=95 * MB),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("MOONSHOT_API_KEY",),
         url_variable="MOONSHOT_BASE_URL",
         default_url="https://api.moonshot.ai/v1",
@@ -79,11 +68,6 @@ class Qwen(OpenAIDialect):
         endpoints=("chat", "embeddings"),
         native_form="openai",
         limits=Limits(rows=49_000, bytes=480 * MB, row_bytes=5_900_000),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("DASHSCOPE_API_KEY",),
         url_variable="DASHSCOPE_BASE_URL",
         default_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
@@ -111,12 +95,7 @@ class Zhipu(OpenAIDialect):
         native_form=None,
         translates=True,
         limits=Limits(rows=49_000, bytes=95 * MB, row_bytes=95 * MB, embedding_inputs=9_900),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
-        key_variables=("ZAI_API_KEY", "ZHIPUAI_API_KEY"),
+        key_variables=("ZHIPUAI_API_KEY", "ZAI_API_KEY"),
         url_variable="ZAI_BASE_URL",
         default_url="https://open.bigmodel.cn/api/paas/v4",
         adoption="metadata",
@@ -133,11 +112,6 @@ class DeepInfra(OpenAIDialect):
         endpoints=("chat", "embeddings"),
         native_form="openai",
         limits=Limits(rows=49_000, bytes=190 * MB, row_bytes=190 * MB, embedding_inputs=49_000),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"),
         url_variable="DEEPINFRA_BASE_URL",
         default_url="https://api.deepinfra.com/v1/openai",
@@ -156,11 +130,6 @@ class Doubleword(OpenAIDialect):
         endpoints=("chat", "responses", "embeddings"),
         native_form="openai",
         limits=Limits(rows=49_000, bytes=190 * MB, row_bytes=190 * MB, embedding_inputs=49_000),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("DOUBLEWORD_API_KEY",),
         url_variable="DOUBLEWORD_BASE_URL",
         default_url="https://api.doubleword.ai/v1",
@@ -181,15 +150,11 @@ class Novita(OpenAIDialect):
         endpoints=("chat",),
         native_form="openai",
         limits=Limits(rows=49_000, bytes=95 * MB, row_bytes=95 * MB),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("NOVITA_API_KEY",),
         url_variable="NOVITA_BASE_URL",
         default_url="https://api.novita.ai/openai/v1",
         windows=("48h",),
+        discount="not said",
         kept="15 days",
         # Metadata is in the batch object, and not among what a create takes: the file tells it anyway.
         adoption="file",

@@ -18,7 +18,7 @@ from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup
 from halfrate.providers.bodies import splice, with_field
 from halfrate.providers.calls import on_one_line, quoted
 from halfrate.providers.completions import Unwrapped, wrapped_reader
-from halfrate.providers.dialects import LINES, MB
+from halfrate.providers.dialects import MB
 from halfrate.providers.http import Http
 from halfrate.providers.openai_calls import Wording
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect, file_name, in_doubt, multipart
@@ -110,11 +110,6 @@ class Fireworks(OpenAIDialect):
         translates=True,
         # A dataset may have more, in parts; up to 150 MB it is uploaded in one go.
         limits=Limits(rows=49_000, bytes=140 * MB, row_bytes=140 * MB),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("FIREWORKS_API_KEY",),
         url_variable="FIREWORKS_BASE_URL",
         default_url="https://api.fireworks.ai",

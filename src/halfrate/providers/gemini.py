@@ -414,11 +414,19 @@ def _as_lines(responses: list[msgspec.Raw]) -> Iterator[bytes]:
     """Inline results as the lines of a result file."""
     for raw in responses:
         found = msgspec.json.decode(raw, type=_Inlined)
-        key = bytes((found.metadata or {}).get("key", msgspec.Raw(b'""')))
-        if bytes(found.error) != b"null":
-            yield b'{"key":%b,"error":%b}' % (key, bytes(found.error))
-        else:
-            yield b'{"key":%b,"response":%b}' % (key, bytes(found.response))
+        named = (found.metadata or {}).get("key")
+        # A result without a key stays one: it may be of any row, and may be paid for.
+        key = b'"key":%b,' % bytes(named) if named is not None else b""
+        failed = bytes(found.error) != b"null"
+        yield (
+            b'{%b"error":%b}' % (key, bytes(found.error))
+            if failed
+            else b'{%b"response":%b}'
+            % (
+                key,
+                bytes(found.response),
+            )
+        )
 
 
 def _line(row_id: str, response: bytes | None, status: bytes) -> bytes:

@@ -13,7 +13,7 @@ from halfrate.base.results import Kind
 from halfrate.base.types import Capabilities, Limits, Option, RequestSpec
 from halfrate.providers.base import BatchView, Call, Intent, Lookup
 from halfrate.providers.bodies import splice, with_field
-from halfrate.providers.dialects import LINES, MB
+from halfrate.providers.dialects import MB
 from halfrate.providers.openai_dialect import SKEW, Dialect, File, OpenAIDialect, file_name, in_doubt
 
 _ENDED: Final = frozenset({"SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"})
@@ -56,11 +56,6 @@ class Mistral(OpenAIDialect):
         native_form="rows",
         translates=True,
         limits=Limits(rows=49_000, bytes=480 * MB, row_bytes=480 * MB),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("MISTRAL_API_KEY",),
         url_variable="MISTRAL_BASE_URL",
         default_url="https://api.mistral.ai",

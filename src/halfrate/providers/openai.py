@@ -1,6 +1,6 @@
 """OpenAI: Files and Batches."""
 
-from halfrate.base.types import Capabilities, Framing, Limits
+from halfrate.base.types import Capabilities, Limits
 from halfrate.providers.openai_calls import TIERS
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
 
@@ -15,16 +15,10 @@ class OpenAI(OpenAIDialect):
         native_form="openai",
         # 50,000 rows and 200 MB a file, 50,000 embedding inputs over all rows (batch guide, 2026-09-26).
         limits=Limits(rows=49_000, bytes=190_000_000, row_bytes=190_000_000, embedding_inputs=49_000),
-        framing=Framing(b"", b"\n", b"\n"),
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         creates_per_hour=2_000,
         key_variables=("OPENAI_API_KEY",),
         url_variable="OPENAI_BASE_URL",
         default_url="https://api.openai.com/v1",
-        cache_stacks=True,
         kept="30 days",
         adoption="metadata",
     )

@@ -15,6 +15,7 @@ GROUP: Final = "halfrate.providers"
 _OWN: Final = {
     "anthropic": ("halfrate.providers.anthropic", "Anthropic"),
     "azure": ("halfrate.providers.azure", "Azure"),
+    "bedrock": ("halfrate.providers.bedrock", "Bedrock"),
     "deepinfra": ("halfrate.providers.dialects", "DeepInfra"),
     "doubleword": ("halfrate.providers.dialects", "Doubleword"),
     "fireworks": ("halfrate.providers.fireworks", "Fireworks"),
@@ -27,6 +28,7 @@ _OWN: Final = {
     "openai-compatible": ("halfrate.providers.compatible", "Compatible"),
     "qwen": ("halfrate.providers.dialects", "Qwen"),
     "together": ("halfrate.providers.together", "Together"),
+    "vertex": ("halfrate.providers.vertex", "Vertex"),
     "voyage": ("halfrate.providers.voyage", "Voyage"),
     "xai": ("halfrate.providers.xai", "XAI"),
     "zhipu": ("halfrate.providers.dialects", "Zhipu"),

@@ -15,7 +15,7 @@ import msgspec
 from halfrate.base.errors import OutcomeUnknown
 from halfrate.base.types import Capabilities, Limits
 from halfrate.providers.base import Intent, Lookup
-from halfrate.providers.dialects import LINES, MB
+from halfrate.providers.dialects import MB
 from halfrate.providers.http import Upload, unreadable
 from halfrate.providers.openai_dialect import (
     Batch,
@@ -51,11 +51,6 @@ class Together(OpenAIDialect):
         endpoints=("chat",),
         native_form="openai",
         limits=Limits(rows=49_000, bytes=95 * MB, row_bytes=95 * MB),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("TOGETHER_API_KEY",),
         url_variable="TOGETHER_BASE_URL",
         default_url="https://api.together.ai",

@@ -10,7 +10,7 @@ import msgspec
 from halfrate.base.types import Capabilities, Limits, RequestSpec
 from halfrate.providers.base import Call, Intent
 from halfrate.providers.bodies import PROMPT, splice
-from halfrate.providers.dialects import LINES, MB
+from halfrate.providers.dialects import MB
 from halfrate.providers.openai_bodies import embeddings
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
 
@@ -24,11 +24,6 @@ class Voyage(OpenAIDialect):
         endpoints=("embeddings",),
         native_form="rows",
         limits=Limits(rows=98_000, bytes=900 * MB, row_bytes=900 * MB, embedding_inputs=98_000),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("VOYAGE_API_KEY",),
         url_variable="VOYAGE_BASE_URL",
         default_url="https://api.voyageai.com/v1",

@@ -17,7 +17,7 @@ from halfrate.providers.base import BatchView, Intent, Lookup
 from halfrate.providers.calls import Fault as CallFault
 from halfrate.providers.calls import on_one_line, quoted
 from halfrate.providers.completions import Unwrapped, wrapped_reader
-from halfrate.providers.dialects import LINES, MB
+from halfrate.providers.dialects import MB
 from halfrate.providers.files import LinesFile
 from halfrate.providers.openai_calls import Wording
 from halfrate.providers.openai_dialect import Dialect, File, OpenAIDialect, file_name, in_doubt
@@ -152,11 +152,6 @@ class XAI(OpenAIDialect):
         endpoints=("chat",),
         native_form="openai",
         limits=Limits(rows=49_000, bytes=190 * MB, row_bytes=24 * MB),
-        framing=LINES,
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("XAI_API_KEY",),
         url_variable="XAI_BASE_URL",
         default_url="https://api.x.ai/v1",
@@ -305,4 +300,6 @@ def _view_of(batch: _Batch) -> BatchView:
         if done
         else Kind.MISSING,
         failure=failure,
+        # A batch is of one model here: what is wrong with that is wrong for every row.
+        hopeless=failure is not None and "model" in failure[1].lower(),
     )

@@ -49,7 +49,9 @@ class InvalidAnswer(Exception):
 Check: TypeAlias = Callable[[bytes], bytes]
 """Judges an answer (JSON) and gives what to keep of it (JSON on one line). Raises InvalidAnswer."""
 
-_ID: Final = re.compile(rb'"custom_id"\s*:\s*"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]{1,12}"')
+_ID: Final = re.compile(
+    rb'"(?:custom_id|key|recordId|batch_request_id|hr)"\s*:\s*"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]{1,12}"'
+)
 _UNTOLD: Final = frozenset({Kind.MISSING, Kind.EXPIRED, Kind.CANCELLED})
 """What a row is said to be that has no line of its own."""
 _SUCCEEDED: Final = int(Kind.SUCCEEDED)
@@ -456,7 +458,11 @@ class Collector:
         try:
             # The reader knows which ids are this batch's own.
             row = self._reader.general(b"{%b}" % named.group()).row
-        except (msgspec.DecodeError, UnreadableLine):
+        except UnreadableLine:
+            return None
+        except msgspec.DecodeError:
+            # An id that stands deeper in a line than this. Whose it is nobody can say.
+            self.nameless += 1
             return None
         # The provider ran this row and we cannot read what it says. Sending it again might pay for it twice.
         return ResultRow(row, Kind.FAILED, error=MAY_BE_PAID)

@@ -58,6 +58,15 @@ def too_large(name: str, row: int, size: int, limit: int, provider: str) -> Inpu
     )
 
 
+def without_room(name: str, row: int, field: str, provider: str) -> InputError:
+    return InputError(
+        f"{name}, row {row + 1} (counting from 1) asks nothing, or has {field!r} of its own, where {provider}'s rows "
+        f"bear their ids. Remove that from the row. {NOTHING_SENT}",
+        row=row,
+        column=field,
+    )
+
+
 def too_many_inputs(name: str, row: int, count: int, limit: int, provider: str) -> InputError:
     return InputError(
         f"{name}, row {row + 1} (counting from 1) asks to embed {count:,} texts; {provider} takes at most "

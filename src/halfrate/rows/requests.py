@@ -68,7 +68,11 @@ class RequestWriter:
         self._job_id = job_id
         self._envelope = envelope
         self._framing = framing
-        self._between = envelope.between + body[0]
+        # A prompt that stands within a longer text of the body goes in without its quotes.
+        self._bare = _amid_text(body[0])
+        # Where the id stands inside the body, that is open already when the body's own text begins.
+        self._opens = bool(envelope.inside) and not body[0]
+        self._between = envelope.between + (body[0][1:] if envelope.inside else body[0])
         self._after = body[1] + envelope.after
         self._limits = limits
         self._name = name
@@ -94,6 +98,10 @@ class RequestWriter:
         """
         if not texts:
             return
+        if self._bare:
+            texts = [bytes(text)[1:-1] for text in texts]
+        if self._opens:
+            texts = [self._opened(text, self.rows + at) for at, text in enumerate(texts)]
         largest = max(map(len, texts)) + self._overhead
         if largest > self._row_bytes:
             at = next(i for i, t in enumerate(texts) if len(t) + self._overhead == largest)
@@ -111,6 +119,15 @@ class RequestWriter:
         while start < len(texts):
             start = self._fit(texts, start, inputs)
 
+    def _opened(self, text: Encoded, row: int) -> bytes:
+        """A whole body, without the brace that opens it. One that has the id's field for itself is refused: of two
+        fields of one name the id might be the one that is lost."""
+        body = bytes(text).lstrip()
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        if not fields or self._envelope.inside in fields:
+            raise errors.without_room(self._name, row, self._envelope.inside, self._provider)
+        return body[1:]
+
     def cut(self) -> None:
         """End the shard that is being written; the next row begins a new one."""
         if self._file is None:
@@ -125,6 +142,44 @@ class RequestWriter:
         size = self._size
         rows = self.rows - self._first
         self.shards.append(ShardFile(len(self.shards), self._first, rows, size, self._model))
+
+    def level(self, least: int) -> None:
+        """Let no shard have fewer rows than `least`, where the one before it can spare them: cutting rows as they come
+        leaves few for the last."""
+        for at in range(len(self.shards) - 1, 0, -1):
+            short = least - self.shards[at].rows
+            before = self.shards[at - 1]
+            if short > 0 and before.rows > short and before.model == self.shards[at].model:
+                self._move(at, short)
+
+    def _move(self, at: int, count: int) -> None:
+        """Take a shard's first rows from the end of the one before it."""
+        before, after = self.shards[at - 1], self.shards[at]
+        kept = before.rows - count
+        source, target = self._path_of(before.number), self._path_of(after.number)
+        framing = self._framing
+        end, moved = len(framing.head), list[bytes]()
+        for rows in request_lines(source, framing):
+            room = max(0, kept)
+            end += sum(len(row) + len(framing.separator) for row in rows[:room])
+            moved += rows[room:]
+            kept -= len(rows)
+        end -= len(framing.separator)
+        first = after.first_row - count
+        lead = self._envelope.before + row_prefix(shard_id(self._job_id, after.number), 1).encode()
+        old = self._envelope.before + row_prefix(shard_id(self._job_id, before.number), 1).encode()
+        moved = [lead + row.removeprefix(old) for row in moved]
+        rest = target.read_bytes()[len(framing.head) :]
+        size = _written(target, (framing.head, framing.separator.join([*moved, rest])))
+        with source.open("r+b") as file:
+            file.truncate(end)
+            file.seek(end)
+            file.write(framing.tail)
+            file.flush()
+            os.fsync(file.fileno())
+        replace = msgspec.structs.replace
+        self.shards[at - 1] = replace(before, rows=before.rows - count, bytes=end + len(framing.tail))
+        self.shards[at] = replace(after, rows=after.rows + count, first_row=first, bytes=size)
 
     def abort(self) -> None:
         """Close what is open. The files are the caller's to remove."""
@@ -196,6 +251,22 @@ class RequestWriter:
         while view:
             view = view[self._file.write(view) :]
         self._size += len(data)
+
+
+def _amid_text(before: bytes) -> bool:
+    """Whether what follows this part of a JSON document stands within a string."""
+    plain = before.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return plain.count(b'"') % 2 == 1
+
+
+def _written(path: Path, parts: Iterable[bytes]) -> int:
+    """Write a small file anew, synced; its size."""
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
 
 
 def _fitting(inputs: list[int], start: int, room: int) -> int:

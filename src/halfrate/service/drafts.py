@@ -27,7 +27,7 @@ from halfrate.base.types import (
 )
 from halfrate.blobs.files import JobFiles
 from halfrate.core.job import Forecast, Job
-from halfrate.core.lifecycle import Shard
+from halfrate.core.lifecycle import Shard, SmallTails
 from halfrate.core.planning import forecast, spec_hash
 from halfrate.prices import load_book
 from halfrate.providers.accounts import entries, load_settings
@@ -77,6 +77,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     rescue: bool = True
     keep_going: bool = False
+    small_tails: SmallTails = "fail"
     output: Path | None = None
     raw: bool = False
     max_attempts: int = 5
@@ -166,6 +167,7 @@ class Drafter:
             rescue=ask.rescue,
             keep_going=ask.keep_going,
             tier=tier,
+            small_tails=ask.small_tails,
             max_attempts=ask.max_attempts,
             # Whoever attaches may stand in another folder.
             output=str(ask.output.absolute()) if ask.output is not None else None,
@@ -406,6 +408,8 @@ def _tier(ask: Ask, adapter: Adapter) -> str:
             f"There are no batches at {facts.title}; its rows are run in real time. Leave --tier out."
         )
     offered = {tier for endpoint in facts.endpoints for tier in adapter.tiers(endpoint)}
+    if ask.small_tails == "realtime" and not (facts.rescues and "standard" in offered):
+        raise UsageError(f"{facts.title} runs no rows of a batch in real time: leave --small-tails out.")
     if tier != "batch" and tier not in offered:
         served = ", ".join(sorted(offered)) or "batches alone"
         raise UsageError(f"{facts.title} serves no tier {tier!r}: {served}.")
@@ -429,8 +433,8 @@ def _enough(writer: RequestWriter, facts: Capabilities) -> None:
     small = next((shard for shard in writer.shards if shard.rows < least), None)
     if small is not None:
         raise UsageError(
-            f"{facts.title} takes no batch of fewer than {least} rows, and of the rows from {small.first_row:,} on only "
-            f"{small.rows:,} fit into one. {ways}"
+            f"{facts.title} takes no batch of fewer than {least} rows, and of the rows from {small.first_row:,} on "
+            f"only {small.rows:,} fit into one. {ways}"
         )
 
 

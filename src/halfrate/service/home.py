@@ -9,7 +9,7 @@ import msgspec
 from halfrate.base.errors import SettingsError
 from halfrate.base.types import Capabilities
 from halfrate.blobs.files import JobFiles
-from halfrate.core.lifecycle import Policy
+from halfrate.core.lifecycle import Policy, SmallTails
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +67,9 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
                 "written to. Nothing was sent."
             ) from error
 
-    def policy(self, facts: Capabilities, max_attempts: int, tier: str = "batch") -> Policy:
+    def policy(
+        self, facts: Capabilities, max_attempts: int, tier: str = "batch", small_tails: SmallTails = "fail"
+    ) -> Policy:
         timing = self.timing
         return Policy(
             uploads_file=facts.uploads_file,
@@ -79,6 +81,8 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             quota_wait=timing.quota_wait,
             missing_grace=timing.missing_grace,
             tier=tier,
+            least_rows=facts.least_rows,
+            small_tails=small_tails,
             max_attempts=max_attempts,
         )
 

@@ -249,7 +249,7 @@ class Service:
 
     def policy(self, job: Job) -> Policy:
         facts = adapter_class(job.spec.provider).capabilities
-        return self.home.policy(facts, job.max_attempts, job.tier)
+        return self.home.policy(facts, job.max_attempts, job.tier, job.small_tails)
 
     def check(self, job: Job) -> Check | None:
         check = self._checks.get(job.id)

@@ -1,6 +1,6 @@
 """A provider that speaks OpenAI's dialect, and tells halfrate so from a package of its own."""
 
-from halfrate.base.types import Capabilities, Framing, Limits
+from halfrate.base.types import Capabilities, Limits
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
 
 
@@ -14,11 +14,6 @@ class Example(OpenAIDialect):
         endpoints=("chat",),
         native_form="openai",
         limits=Limits(rows=25, bytes=1_000_000, row_bytes=1_000_000),
-        framing=Framing(b"", b"\n", b"\n"),
-        uploads_file=True,
-        echoes_tag=True,
-        one_model_per_batch=True,
-        create_timeout=120.0,
         key_variables=("EXAMPLE_API_KEY",),
         url_variable="EXAMPLE_BASE_URL",
         default_url="https://api.example.com/v1",

@@ -2,6 +2,7 @@
 
 import io
 from typing import Any
+from urllib.parse import unquote
 
 import fastavro
 
@@ -69,7 +70,7 @@ class CohereDriver:
     def open(self, url: str) -> Response:
         """Fetch a signed URL, without a key."""
         path, _, query = url.removeprefix("http://localhost").partition("?")
-        return self.driver.send("GET", path, headers={}, query=query)
+        return self.driver.send("GET", unquote(path), headers={}, query=query)
 
     def parts(self, batch: Any) -> list[bytes]:
         """The result files of a batch."""

@@ -50,6 +50,7 @@ PROVIDERS = (
     "vertex",
     "gcs",
     "bigquery",
+    "cohere",
 )
 
 COMMON_KEYS: dict[str, Key] = {

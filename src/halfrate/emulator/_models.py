@@ -4,6 +4,7 @@ import re
 
 from halfrate.emulator._anthropic_prices import MODELS as ANTHROPIC
 from halfrate.emulator._bedrock_prices import MODELS as BEDROCK
+from halfrate.emulator._cohere_prices import MODELS as COHERE
 from halfrate.emulator._dialect_prices import MODELS as DIALECTS
 from halfrate.emulator._fireworks_prices import MODELS as FIREWORKS
 from halfrate.emulator._gemini_prices import MODELS as GEMINI
@@ -13,7 +14,7 @@ from halfrate.emulator._prices import Model
 from halfrate.emulator._vertex_prices import MODELS as VERTEX
 from halfrate.emulator._xai_prices import MODELS as XAI
 
-_LISTS = (OPENAI, ANTHROPIC, DIALECTS, MISTRAL, GEMINI, VERTEX, XAI, BEDROCK, FIREWORKS)
+_LISTS = (OPENAI, ANTHROPIC, DIALECTS, MISTRAL, GEMINI, VERTEX, XAI, BEDROCK, FIREWORKS, COHERE)
 _MODELS = {(model.provider, model.name): model for models in _LISTS for model in models}
 
 # "-2025-04-14" (OpenAI), "-20251001" (Anthropic), "-latest": other names for the same model.

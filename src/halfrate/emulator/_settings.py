@@ -90,6 +90,11 @@ class Limits(msgspec.Struct, frozen=True):
     bedrock_job_bytes: int = 5 * 1024 * 1024 * 1024
     bedrock_jobs: int = 20
     """Jobs of one model that may be unfinished at a time: a quota that differs by account."""
+    cohere_dataset_bytes: int = 1536 * 1024 * 1024
+    cohere_dataset_days: float = 30.0
+    """These two are the dataset guide's. Nothing is said of how many rows a batch may have."""
+    cohere_part_rows: int = 50_000
+    """Results of more rows than this come in several parts. Cohere does not say how many rows it takes."""
     burst_seconds: float = 60.0
     """The time over which a limit by the minute is enforced: OpenAI says that it may be as short as a second."""
     realtime_at_once: int | None = None

@@ -13,6 +13,7 @@ from halfrate.emulator._anthropic_surface import AnthropicSurface
 from halfrate.emulator._azure_surface import AzureSurface
 from halfrate.emulator._bedrock_surface import BedrockSurface
 from halfrate.emulator._bigquery_surface import BigQuerySurface
+from halfrate.emulator._cohere_surface import CohereSurface
 from halfrate.emulator._context import Context
 from halfrate.emulator._fireworks_surface import FireworksSurface
 from halfrate.emulator._gcs_surface import GcsSurface
@@ -61,6 +62,7 @@ _SURFACES: Final[tuple[Callable[[Context], Surface], ...]] = (
     DoublewordSurface,
     NovitaSurface,
     VoyageSurface,
+    CohereSurface,
 )
 _AT_THE_ROOT: Final = frozenset({"openai", "anthropic"})
 """Their paths tell them apart, so they need no mount."""

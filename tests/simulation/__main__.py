@@ -1,12 +1,14 @@
 """python -m tests.simulation: many runs, or one of them step for step."""
 
 import argparse
+import functools
 import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from .scenario import Outcome, run
 
@@ -18,17 +20,20 @@ def main() -> int:
     parser.add_argument("--replay", type=int, metavar="SEED", help="one run, with every step")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the tenth broken promise")
+    parser.add_argument("--others", action="store_true", help="at providers other than OpenAI and Anthropic")
     given = parser.parse_args()
+    carry = functools.partial(run, others=given.others)
     if given.replay is not None:
-        outcome = run(given.replay)
+        outcome = carry(given.replay)
         print(*outcome.trace, sep="\n")
         print(f"faults: {', '.join(outcome.faults) or 'none'}")
         print(f"seed {outcome.seed}: {outcome.broken or 'all promises kept'}", flush=True)
         os._exit(int(outcome.broken is not None))  # what killed processes left is not to be tidied up now
-    return _many(range(given.first, given.first + given.seeds), given.processes, endless=given.keep_going)
+    seeds = range(given.first, given.first + given.seeds)
+    return _many(carry, seeds, given.processes, endless=given.keep_going)
 
 
-def _many(seeds: range, processes: int, *, endless: bool) -> int:
+def _many(carry: Callable[[int], Outcome], seeds: range, processes: int, *, endless: bool) -> int:
     started = time.monotonic()
     broken: list[Outcome] = []
     crashes: Counter[str] = Counter()
@@ -38,7 +43,7 @@ def _many(seeds: range, processes: int, *, endless: bool) -> int:
     virtual = 0.0
     with multiprocessing.Pool(processes, _leave_interrupts, maxtasksperchild=100) as pool:
         try:
-            for outcome in pool.imap_unordered(run, seeds, chunksize=4):
+            for outcome in pool.imap_unordered(carry, seeds, chunksize=4):
                 done += 1
                 rows += outcome.rows
                 virtual += outcome.virtual_seconds

@@ -10,7 +10,8 @@ from halfrate.providers.http import Http
 
 from .machine import PROCESS, Machine
 
-_ID = re.compile(r"/(file-|batch_|msgbatch_)[0-9a-z]+")
+_ID = re.compile(r"/(file-|file_|files/|batch_|msgbatch_|batches/|hr-)[0-9a-z-]+")
+_CREATE = re.compile(r"/batches$|/batch/jobs$|:batchGenerateContent$|/batchInferenceJobs$")
 
 
 class Network:
@@ -46,11 +47,7 @@ class Network:
         process.point(f"before {name}", between=False)
         response = _at_once(self.emulator.respond(request))
         process.point(f"after {name}")
-        if (
-            request.method == "POST"
-            and request.path.endswith("/batches")
-            and self._now_and_then(self.doubled)
-        ):
+        if request.method == "POST" and _CREATE.search(request.path) and self._now_and_then(self.doubled):
             _at_once(self.emulator.respond(request))
             self.machine.say(f"{process.name} {request.method} {request.path}: sent twice, replies lost")
             raise ConnectionResetError("the connection was reset")

@@ -7,7 +7,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from halfrate.base.results import RESULTS_GONE
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import LIVE, Shard, State
 from halfrate.emulator import Emulator, Limits, Pace, WebhookTarget
-from halfrate.providers.anthropic import Anthropic
-from halfrate.providers.openai import OpenAI
+from halfrate.providers.registry import adapter_class
 from halfrate.rows.journal import Journal
 from halfrate.service.drafts import Ask
 from halfrate.service.home import Home, Timing
 from halfrate.service.jobs import Service
 
+from ..service.providers import MODELS as EVERY_MODEL
+from ..service.providers import write_settings
 from .machine import EPOCH, PROCESS, Machine, Process, VirtualLoop, crash_points
 from .network import Network
 
@@ -36,6 +37,12 @@ MODELS = (
     "openai/gpt-5-mini",
     "openai/text-embedding-3-small",
     "anthropic/claude-haiku-4-5",
+)
+OTHERS = tuple(
+    model
+    for provider, model in EVERY_MODEL.items()
+    # Cloud storage is reached through a library with a network of its own, which cannot be put into virtual time.
+    if provider not in {"openai", "anthropic", "vertex", "bedrock"}
 )
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 BASE = _MEMORY if os.access(_MEMORY, os.W_OK) else None
@@ -119,9 +126,9 @@ class Outcome(msgspec.Struct):
 
 
 class Plan:
-    """What a seed stands for."""
+    """What a seed stands for. `others`: the same, at providers other than OpenAI and Anthropic."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, others: bool = False) -> None:
         rng = self.rng = random.Random(f"plan {seed}")
         self.faults = tuple(rng.sample(FAULTS, rng.choice([0, 1, 1, 2, 3, 5, 8])))
         self.crashes = rng.choice([0, 1, 2, 4, 8])
@@ -157,11 +164,15 @@ class Plan:
         self.patience = rng.random()
         self.webhooks = rng.random() < 0.5
         self.deadlines = [EPOCH + 10 ** rng.uniform(2, 5) if rng.random() < 0.3 else None for _ in self.jobs]
+        if others:
+            # Drawn apart, so that a seed stands for the same plan otherwise.
+            pick = random.Random(f"others {seed}")
+            self.jobs = [(pick.choice(OTHERS), rows, count) for _, rows, count in self.jobs]
 
 
-def run(seed: int) -> Outcome:
+def run(seed: int, *, others: bool = False) -> Outcome:
     """Carry out one run. What was broken, if anything, is in the outcome."""
-    plan = Plan(seed)
+    plan = Plan(seed, others=others)
     folder = Path(tempfile.mkdtemp(prefix="halfrate-simulation-", dir=BASE))
     try:
         with ExitStack() as stack:
@@ -171,9 +182,10 @@ def run(seed: int) -> Outcome:
 
 
 @contextmanager
-def _small_shards(rows: int) -> Generator[None]:
+def _small_shards(rows: int, models: Iterable[str]) -> Generator[None]:
     with ExitStack() as stack:
-        for adapter in (OpenAI, Anthropic):
+        for provider in sorted({model.partition("/")[0] for model in models}):
+            adapter = adapter_class(provider)
             limits = msgspec.structs.replace(adapter.capabilities.limits, rows=rows)
             facts = msgspec.structs.replace(adapter.capabilities, limits=limits)
             stack.enter_context(patch.object(adapter, "capabilities", facts))
@@ -235,11 +247,14 @@ class Run:
         network = Network(
             self.machine, self.emulator, lossy=plan.lossy, doubled=plan.doubled, outages=plan.outages
         )
-        keys = {
+        found = self.emulator.environment("http://emulator.test")
+        keys = {name: value for variables in found.values() for name, value in variables.items()}
+        keys |= {
             "OPENAI_BASE_URL": "http://openai.test/v1",
             "OPENAI_API_KEY": "key-1",
             "ANTHROPIC_BASE_URL": "http://anthropic.test",
             "ANTHROPIC_API_KEY": "key-1",
+            "HALFRATE_SETTINGS": str(write_settings(folder)),
         }
         names = _job_ids(seed)
         stack.enter_context(patch.dict(os.environ, keys))
@@ -251,7 +266,7 @@ class Run:
         stack.enter_context(patch("halfrate.core.breaker._ROWS", plan.breaker_rows))
         stack.enter_context(patch.object(Journal, "__init__", _noted(Journal.__init__)))
         stack.callback(JOURNALS.clear)
-        stack.enter_context(_small_shards(plan.shard_rows))
+        stack.enter_context(_small_shards(plan.shard_rows, (model for model, _, _ in plan.jobs)))
 
     def carry_out(self) -> Outcome:
         jobs = [self._submit(number, model, rows) for number, (model, rows, _) in enumerate(self.plan.jobs)]
@@ -451,7 +466,8 @@ class Run:
         _demand(len(answered) == succeeded, f"{job.id} counts {succeeded} answers and writes {len(answered)}")
         gone = [row for row in rows if row["error"] == RESULTS_GONE]
         _demand(not gone, f"results of {len(gone)} rows of {job.id} were deleted, and nobody else does that")
-        empty = [row for row in answered if row["answer"] is None and row["finish_reason"] != "refusal"]
+        refused = any(fault.startswith("row-refusal") for fault in self.plan.faults)
+        empty = [row for row in answered if row["answer"] is None and not refused]
         _demand(not empty, f"{len(empty)} answers of {job.id} are empty")
         given_up = any(self.plan.cancel_at) or (any(self.plan.pause_at) and self.plan.patience >= 0.7)
         if not self.plan.faults and not given_up:

@@ -61,7 +61,7 @@ def test_the_three_branches_of_errors() -> None:
     assert not issubclass(errors.OutcomeUnknown, errors.Refused)
 
 
-SDKS = {"openai", "anthropic", "groq", "together", "mistralai", "boto3"}
+SDKS = {"openai", "anthropic", "groq", "together", "mistralai", "boto3", "cohere"}
 
 
 def test_it_is_typed() -> None:

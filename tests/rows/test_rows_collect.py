@@ -161,13 +161,12 @@ def test_lines_that_name_no_row_of_ours(tmp_path: Path) -> None:
         chat(1),  # not in this attempt
         {**chat(0), "custom_id": "hr-k3v9x2m4qp-0-2-0"},  # another attempt's
         {**chat(0), "custom_id": "row-0"},
-        {**chat(0), "custom_id": ""},
         {**chat(0), "custom_id": f"{PREFIX}0x"},
         b'{"custom_id":"hr-k3v9x2m4qp-0-2-0","resp',  # malformed, and another attempt's
         b'{"custom_id":"hr-aaaaaaaaaa-0-1-0","answer":"\\ud83d"}',
     ]
     collection, found = collect(tmp_path, 2, strange, sent=frozenset({0}))
-    assert (collection.unknown, collection.malformed, collection.missing) == (6, 2, 1)
+    assert (collection.unknown, collection.malformed, collection.missing) == (5, 2, 1)
     assert [kind for kind, _ in found] == [Kind.MISSING, Kind.UNKNOWN]
     assert collection.counts == Counts(failed=1)
 
@@ -176,6 +175,7 @@ def test_lines_that_name_no_row_of_ours(tmp_path: Path) -> None:
     "line",
     [
         b'{"custom_id": null, "response": null}',
+        b'{"custom_id": "", "response": null}',
         b'{"response": {"status_code": 200}}',
         b"[]",
         b'"text"',

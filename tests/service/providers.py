@@ -22,6 +22,7 @@ MODELS = {
     "voyage": "voyage/voyage-3.5",
     "mistral": "mistral/mistral-small-latest",
     "xai": "xai/grok-4.3",
+    "cohere": "cohere/embed-v4.0",
     "gemini": "gemini/gemini-2.5-flash",
     "fireworks": "fireworks/gpt-oss-120b",
     "vertex": "vertex/gemini-2.5-flash",
@@ -35,6 +36,12 @@ input = "0.60"
 output = "3.00"
 batch_input = "0.30"
 batch_output = "1.50"
+
+[prices.cohere."embed-v4.0"]
+input = "0.12"
+output = "0"
+batch_input = "0.12"
+batch_output = "0"
 
 [prices.qwen.qwen-plus]
 input = "0.40"

@@ -374,11 +374,11 @@ def in_order(found: list[Batch], status: Callable[[Batch], str]) -> Lookup:
     return Lookup(tuple(batch.id for batch in found))
 
 
-def multipart(fields: Mapping[str, str], name: str, path: Path) -> Upload:
-    """A form with fields and one file."""
+def multipart(fields: Mapping[str, str], name: str, path: Path, *, field: str = "file") -> Upload:
+    """A form with fields and one file, under the name `field`."""
     head = _parts_of(fields)
     head += (
-        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
         "Content-Type: application/jsonl\r\n\r\n"
     )
     tail = f"\r\n--{_BOUNDARY}--\r\n"

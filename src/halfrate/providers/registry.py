@@ -16,6 +16,7 @@ _OWN: Final = {
     "anthropic": ("halfrate.providers.anthropic", "Anthropic"),
     "azure": ("halfrate.providers.azure", "Azure"),
     "bedrock": ("halfrate.providers.bedrock", "Bedrock"),
+    "cohere": ("halfrate.providers.cohere", "Cohere"),
     "deepinfra": ("halfrate.providers.dialects", "DeepInfra"),
     "doubleword": ("halfrate.providers.dialects", "Doubleword"),
     "fireworks": ("halfrate.providers.fireworks", "Fireworks"),

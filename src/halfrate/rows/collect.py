@@ -443,7 +443,12 @@ class Collector:
     def _unread(self, line: bytes, fault: Exception) -> ResultRow | None:
         """What can be saved of a line that is not what it should be, or None."""
         if isinstance(fault, UnreadableLine):
-            self.unknown += 1
+            if fault.args == ("",):
+                # No id is not somebody else's: it may be of any row of ours.
+                self.malformed += 1
+                self.nameless += 1
+            else:
+                self.unknown += 1
             return None
         mended = self._mended(line)
         if mended is not None:

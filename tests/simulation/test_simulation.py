@@ -25,6 +25,7 @@ FOUND_BY = {
 
 # Each of these has broken a promise since the scenarios are what they are.
 ONCE_BROKEN = (31007, 100867, 112155)
+ONCE_BROKEN_ELSEWHERE = (1360,)
 
 
 @pytest.mark.timeout(300)
@@ -38,6 +39,20 @@ def test_every_promise_is_kept(first: int) -> None:
 @pytest.mark.parametrize("seed", ONCE_BROKEN)
 def test_what_was_broken_once_stays_mended(seed: int) -> None:
     assert run(seed).broken is None
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", range(0, 60, 10))
+def test_every_promise_is_kept_at_other_providers(first: int) -> None:
+    seeds = range(first, first + 10)
+    broken = [(seed, outcome.broken) for seed in seeds if (outcome := run(seed, others=True)).broken]
+    assert broken == [], "replay one with: python -m tests.simulation --others --replay SEED"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", ONCE_BROKEN_ELSEWHERE)
+def test_what_was_broken_once_at_other_providers_stays_mended(seed: int) -> None:
+    assert run(seed, others=True).broken is None
 
 
 def test_a_seed_replays_step_for_step() -> None:

@@ -717,7 +717,11 @@ def _create_refused(shard: Shard, event: CreateRefused, policy: Policy, now: flo
     if not event.passing and not upload_again:
         return _to(shard, State.STOPPED, now, trouble=event.trouble, intent_at=None, status="refused")
     back = State.PLANNED if upload_again or uploading else _before_create(policy)
-    waiting = _again(shard, event.trouble, policy, now, event.retry_after, state=back, intent_at=None)
+    wait = event.retry_after
+    if upload_again:
+        # Some providers know a file again by its bytes: another upload is the same file, as slow to appear.
+        wait = max(wait or 0.0, backoff(shard.uploads, policy))
+    waiting = _again(shard, event.trouble, policy, now, wait, state=back, intent_at=None)
     if upload_again:
         # The file may only be slow to appear: it is deleted in the end, and another is uploaded meanwhile.
         refs = _refs(shard, file_id=None, leftovers=_with_file(shard))

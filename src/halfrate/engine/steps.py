@@ -236,6 +236,10 @@ class Worker:
                 wait = await self._queue_full(saved, policy, refusal.queue_limit, refusal.retry_after)
             event = life.CreateRefused(_trouble(refusal), refusal.passing, wait, file_gone=gone)
             await self._step(saved, event, policy)
+            if life.apply(saved, event, policy, now).state is life.State.STOPPED and intent.file_id:
+                # Nothing of it runs, and nobody may ever come back for it. If it cannot be deleted now, `retry` tries.
+                with suppress(ProviderError):
+                    await adapter.clean_up((*saved.refs.leftovers, intent.file_id))
         except StorageError as error:
             # The rows cannot be read here: no whole request has left, and nothing of it takes effect.
             unread = Trouble("storage", str(error))

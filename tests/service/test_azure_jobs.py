@@ -1,9 +1,13 @@
 """What Azure OpenAI has of its own: two styles of API, deployments, tokens of Entra's, a queue that is full at once."""
 
+import sys
+import types
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from halfrate.base.errors import SettingsError
 from halfrate.emulator import Request, Response
 
 from .office import Office
@@ -47,6 +51,34 @@ def test_a_token_goes_as_a_bearer(office: Offices, monkeypatch: pytest.MonkeyPat
     ours = [request for request in seen if request.path.startswith("/azure/")]
     assert {request.header("authorization").partition(" ")[0] for request in ours} == {"Bearer"}
     assert {request.header("api-key") for request in ours} == {""}
+
+
+def test_without_a_key_tokens_come_from_azures_own_chain(
+    office: Offices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = office("azure")
+    monkeypatch.delenv("AZURE_OPENAI_API_KEY")
+    job = desk.submit(desk.ask(10))
+    with pytest.raises(SettingsError, match=r"halfrate\[azure\]"):
+        desk.work(job)
+    asked: list[str] = []
+
+    class Chain:
+        def get_token(self, scope: str) -> types.SimpleNamespace:
+            asked.append(scope)
+            return types.SimpleNamespace(token="token-of-the-chain", expires_on=2e9)
+
+    identity: Any = types.ModuleType("azure.identity")
+    identity.DefaultAzureCredential = Chain
+    core: Any = types.ModuleType("azure.core.exceptions")
+    core.ClientAuthenticationError = RuntimeError
+    monkeypatch.setitem(sys.modules, "azure.identity", identity)
+    monkeypatch.setitem(sys.modules, "azure.core.exceptions", core)
+    seen = paths(desk, monkeypatch)
+    desk.assert_sound(desk.work(job))
+    ours = [request for request in seen if request.path.startswith("/azure/")]
+    assert {request.header("authorization") for request in ours} == {"Bearer token-of-the-chain"}
+    assert set(asked) == {"https://cognitiveservices.azure.com/.default"}
 
 
 def test_a_deployment_is_priced_as_the_model_that_it_serves(office: Offices) -> None:

@@ -47,7 +47,7 @@ def raw(desk: Office, job_id: str) -> list[Any]:
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
-TRANSLATING = ["anthropic", "gemini", "mistral", "fireworks", "zhipu"]
+TRANSLATING = ["anthropic", "gemini", "vertex", "bedrock", "mistral", "fireworks", "zhipu"]
 
 
 @pytest.mark.parametrize("provider", TRANSLATING)
@@ -117,6 +117,19 @@ OWN: dict[str, Callable[[int, str], dict[str, Any]]] = {
         "body": {"messages": [{"role": "user", "content": text}], "top_k": 4},
     },
     "voyage": lambda n, text: {"custom_id": f"k {n}", "body": {"input": [text, text]}},
+    "cohere": lambda n, text: {
+        "custom_id": f"k {n}",
+        "body": {"texts": [text], "input_type": "search_query", "embedding_types": ["float"]},
+    },
+    "bedrock": lambda n, text: {
+        "recordId": f"k {n}",
+        "modelInput": {
+            "anthropic_version": "bedrock-2023-05-31",
+            "max_tokens": 64,
+            "messages": [{"role": "user", "content": text}],
+            "top_k": 4,
+        },
+    },
 }
 
 
@@ -127,7 +140,7 @@ def test_a_providers_own_lines_go_through_untouched(office: Offices, provider: s
     path = write_lines(desk.folder / "batch.jsonl", given)
     job = desk.submit(desk.ask(input=path, prompt=None, model=MODELS[provider]))
     files = desk.home.files(job.id)
-    field = "request" if provider == "gemini" else "body"
+    field = {"gemini": "request", "bedrock": "modelInput"}.get(provider, "body")
     sent = [row for rows in request_lines(files.requests(0), framing(provider)) for row in rows]
     assert [json.loads(row)[field] for row in sent] == [line[field] for line in given]
     assert all(json.dumps(line[field]).encode() in row for line, row in zip(given, sent, strict=True))
@@ -135,6 +148,24 @@ def test_a_providers_own_lines_go_through_untouched(office: Offices, provider: s
     assert report.succeeded == 8
     assert report.cost == desk.meter()["picodollars"]
     assert [row["custom_id"] for row in desk.output(job)] == [f"k {n}" for n in range(8)]
+
+
+def test_vertex_lines_have_no_ids_and_get_numbers(office: Offices) -> None:
+    desk = office("vertex")
+    given = [
+        {
+            "request": {
+                "contents": [{"role": "user", "parts": [{"text": f"What is {n}?"}]}],
+                "safetySettings": [],
+            }
+        }
+        for n in range(8)
+    ]
+    path = write_lines(desk.folder / "batch.jsonl", given)
+    report = desk.run(desk.ask(input=path, prompt=None, model=MODELS["vertex"]))
+    assert report.succeeded == 8
+    assert report.cost == desk.meter()["picodollars"]
+    assert [row["custom_id"] for row in desk.output(report.job)] == [str(n) for n in range(8)]
 
 
 def framing(provider: str) -> Any:

@@ -13,12 +13,14 @@ from halfrate.base.errors import OutcomeUnknown, Refused
 from halfrate.base.types import Capabilities, Endpoint, Limits, Option, Setting
 from halfrate.providers.base import Account, Call, Intent
 from halfrate.providers.dialects import MB
-from halfrate.providers.http import Http
+from halfrate.providers.http import Http, Sign
+from halfrate.providers.object_credentials import AzureChain
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
 
 _CREATE_URLS: Final[dict[Endpoint, str]] = {"chat": "/chat/completions", "responses": "/responses"}
 _LIFE: Final = 14 * 86_400
 """The shortest life that a file can be given; with one, 10,000 files have room beside each other, not 500."""
+_SCOPE: Final = "https://cognitiveservices.azure.com/.default"
 _READY: Final = 600.0
 """Seconds to wait until an uploaded file is taken in."""
 
@@ -51,6 +53,8 @@ class Azure(OpenAIDialect):
         # 100,000 rows (quota page); 50,000 in the REST reference, which repeats OpenAI's text.
         limits=Limits(rows=49_000, bytes=190 * MB, row_bytes=190 * MB),
         key_variables=("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
+        # Without either, tokens are those of Azure's own chain of credentials.
+        needs_key=False,
         url_variable="AZURE_OPENAI_ENDPOINT",
         default_url="",
         cache_stacks=True,
@@ -69,10 +73,21 @@ class Azure(OpenAIDialect):
     def __init__(self, account: Account) -> None:
         self._version = account.settings.get("api_version", "")
         self.base_url = account.base_url + ("/openai" if self._version else "/openai/v1")
-        token = account.key_variable == "AZURE_OPENAI_AD_TOKEN"
-        headers = {"Authorization": f"Bearer {account.key}"} if token else {"api-key": account.key}
         query = f"api-version={quote(self._version, safe='')}" if self._version else ""
-        self._http = Http(self.base_url, headers, self.title, query=query)
+        headers, sign = self._credentials(account)
+        self._http = Http(self.base_url, headers, self.title, query=query, sign=sign)
+
+    def _credentials(self, account: Account) -> tuple[dict[str, str], Sign | None]:
+        if not account.key:
+            chain = AzureChain(_SCOPE, self.title)
+
+            def sign(method: str, url: str, body: bytes | None) -> dict[str, str]:
+                return chain.headers()
+
+            return {}, sign
+        if account.key_variable == "AZURE_OPENAI_AD_TOKEN":
+            return {"Authorization": f"Bearer {account.key}"}, None
+        return {"api-key": account.key}, None
 
     def _call_path(self, call: Call) -> str:
         path = super()._call_path(call)

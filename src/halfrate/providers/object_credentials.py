@@ -7,7 +7,6 @@ on, and waits for that. So they are looked for here first; where there are none,
 import importlib
 import os
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -159,24 +158,46 @@ class GoogleChain:
             ) from error
 
 
-def azure_token() -> "Callable[[], AzureCredential]":
-    """Azure's chain (DefaultAzureCredential), by azure-identity. Raises SettingsError."""
-    try:
-        # Whoever uses Azure Blob Storage has these; they are no part of the development environment.
-        identity: Any = importlib.import_module("azure.identity")
-        refused: Any = importlib.import_module("azure.core.exceptions").ClientAuthenticationError
-    except ImportError:
-        raise extra_missing("Azure Blob Storage", "azure") from None
-    found: Any = identity.DefaultAzureCredential()
+class AzureChain:
+    """Azure's chain (DefaultAzureCredential), by azure-identity: the environment, the machine's own account,
+    `az login`.
 
-    def token() -> "AzureCredential":
-        given = found.get_token("https://storage.azure.com/.default")
+    Args:
+        scope: what the tokens are for.
+        title: what needs them, for messages.
+    """
+
+    def __init__(self, scope: str, title: str) -> None:
+        self._scope = scope
+        self._title = title
+        self._lock = threading.Lock()
+        self._found: Any = None
+
+    def __repr__(self) -> str:
+        return "AzureChain()"
+
+    def headers(self) -> dict[str, str]:
+        """What a call bears. May take a moment, and may be asked by many threads; azure-identity keeps a token until it
+        is about to end. Raises SettingsError where there are no credentials."""
+        return {"Authorization": f"Bearer {self._token().token}"}
+
+    def for_obstore(self) -> "AzureCredential":
+        given = self._token()
         return {"token": given.token, "expires_at": datetime.fromtimestamp(given.expires_on, UTC)}
 
-    try:
-        token()
-    except refused as error:
-        raise SettingsError(
-            f"The credentials for Azure cannot be had: {error}. Sign in with `az login`. Nothing was sent."
-        ) from error
-    return token
+    def _token(self) -> Any:
+        try:
+            # Whoever uses Azure so has these; they are no part of the development environment.
+            identity: Any = importlib.import_module("azure.identity")
+            refused: Any = importlib.import_module("azure.core.exceptions").ClientAuthenticationError
+        except ImportError:
+            raise extra_missing(self._title, "azure") from None
+        try:
+            with self._lock:
+                if self._found is None:
+                    self._found = identity.DefaultAzureCredential()
+                return self._found.get_token(self._scope)
+        except refused as error:
+            raise SettingsError(
+                f"The credentials for {self._title} cannot be had: {error}. Sign in with `az login`. Nothing was sent."
+            ) from error

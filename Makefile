@@ -36,16 +36,18 @@ check: lint types contracts test
 
 # Whole jobs in virtual time, with faults drawn from seeds; and one of them step for step.
 SEEDS ?= 1000
+FIRST ?= 0
 simulate: setup
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
 
 replay: setup
 	$(BIN)/python -m tests.simulation --replay $(SEED)
 
 # Real processes, killed at random instants, on SQLite and on PostgreSQL; SEED=7 plays the same plans again.
 ROUNDS ?= 70
+PROCESSES ?= 1
 kill: setup
-	$(BIN)/python -m tests.kill --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.kill --rounds $(ROUNDS) --processes $(PROCESSES) $(if $(SEED),--seed $(SEED))
 
 bench: setup
 	$(BIN)/python -m bench

@@ -1,6 +1,7 @@
 """`python -m tests.kill`: many rounds, and a table of what they came to."""
 
 import argparse
+import multiprocessing
 import random
 import sys
 import time
@@ -31,21 +32,12 @@ def table(tallies: dict[str, Tally]) -> str:
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.kill", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=70, help="how many, of all kinds in turn")
-    parser.add_argument("--seed", default=None, help="drawn where it is not given")
-    parser.add_argument("--first", type=int, default=0, help="number of the first round")
-    parser.add_argument("--kind", action="append", choices=sorted(KINDS), help="only these")
-    words = parser.parse_args()
-    seed = words.seed or str(random.SystemRandom().randrange(10**6))
-    kinds = [kind for kind in KINDS if words.kind is None or kind in words.kind]
+def carry(seed: str, kinds: list[str], numbers: range) -> dict[str, Tally]:
+    """Play these rounds, the kinds in turn. Ctrl-C leaves early, with what there is."""
     tallies = {kind: Tally() for kind in kinds}
-    print(f"seed {seed}", flush=True)
-    started = time.monotonic()
     with Stage() as stage:
         try:
-            for number in range(words.first, words.first + words.rounds):
+            for number in numbers:
                 kind = kinds[number % len(kinds)]
                 tally = play(stage, kind, f"{seed}/{number}")
                 tallies[kind].add(tally)
@@ -53,6 +45,31 @@ def main() -> int:
                     print(f"BROKEN {kind}: {broken}", flush=True)
         except KeyboardInterrupt:
             print("left early")
+    return tallies
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.kill", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=70, help="how many, of all kinds in turn")
+    parser.add_argument("--seed", default=None, help="drawn where it is not given")
+    parser.add_argument("--first", type=int, default=0, help="number of the first round")
+    parser.add_argument("--kind", action="append", choices=sorted(KINDS), help="only these")
+    parser.add_argument("--processes", type=int, default=1, help="how many to share the rounds among")
+    words = parser.parse_args()
+    seed = words.seed or str(random.SystemRandom().randrange(10**6))
+    kinds = [kind for kind in KINDS if words.kind is None or kind in words.kind]
+    print(f"seed {seed}", flush=True)
+    started = time.monotonic()
+    last = words.first + words.rounds
+    shares = [range(words.first + n, last, words.processes) for n in range(words.processes)]
+    if words.processes == 1:
+        tallies = carry(seed, kinds, shares[0])
+    else:
+        tallies = {kind: Tally() for kind in kinds}
+        with multiprocessing.get_context("spawn").Pool(words.processes) as pool:
+            for share in pool.starmap(carry, [(seed, kinds, share) for share in shares], chunksize=1):
+                for kind, tally in share.items():
+                    tallies[kind].add(tally)
     print(table(tallies))
     print(f"{time.monotonic() - started:,.0f} s")
     return any(tally.broken for tally in tallies.values())

@@ -37,7 +37,7 @@ class ChatDesk:
         answered = answer(body, Ask(call.project, call.now, about, provider=self._provider))
         delivery = self._desk.bill(visit, answered, body)
         response = json_response(answered.body)
-        if body.get("stream"):
+        if body.get("stream") and "choices" in answered.body:
             events = _events(answered.body)
             response = Response(200, events, {"content-type": "text/event-stream; charset=utf-8"})
         return self._desk.response(visit, delivery, response)

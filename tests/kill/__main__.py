@@ -6,8 +6,8 @@ import random
 import sys
 import time
 
-from .rounds import KINDS, Tally, play
-from .stage import Stage
+from .rounds import KINDS, Tally
+from .shares import carry
 
 
 def table(tallies: dict[str, Tally]) -> str:
@@ -30,22 +30,6 @@ def table(tallies: dict[str, Tally]) -> str:
         )
         for line in lines
     )
-
-
-def carry(seed: str, kinds: list[str], numbers: range) -> dict[str, Tally]:
-    """Play these rounds, the kinds in turn. Ctrl-C leaves early, with what there is."""
-    tallies = {kind: Tally() for kind in kinds}
-    with Stage() as stage:
-        try:
-            for number in numbers:
-                kind = kinds[number % len(kinds)]
-                tally = play(stage, kind, f"{seed}/{number}")
-                tallies[kind].add(tally)
-                for broken in tally.broken:
-                    print(f"BROKEN {kind}: {broken}", flush=True)
-        except KeyboardInterrupt:
-            print("left early")
-    return tallies
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from halfrate.providers.http import Http
 
 from .machine import PROCESS, Machine
 
-_ID = re.compile(r"/(file-|file_|files/|batch_|msgbatch_|batches/|hr-)[0-9a-z-]+")
+_ID = re.compile(r"/(?:(?:file-|file_|batch_|msgbatch_|hr-)[0-9a-z-]+|[0-9a-f-]{24,})")
 _CREATE = re.compile(r"/batches$|/batch/jobs$|:batchGenerateContent$|/batchInferenceJobs$")
 
 

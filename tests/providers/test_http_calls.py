@@ -222,19 +222,25 @@ def test_a_process_that_was_held_up_sends_nothing() -> None:
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("ends_in", ["memory", "file", "tail"])
 def test_a_process_that_is_held_up_while_it_sends_does_not_complete_what_it_began(
-    tmp_path: Path, large: bool
+    tmp_path: Path, ends_in: str
 ) -> None:
     file = tmp_path / "rows"
     file.write_bytes(b"x" * 3_000_000)
-    body = Upload(b'{"requests":[', file, b"]}", "application/json") if large else b'{"input":"file-1"}'
+    body = {
+        "memory": b'{"input":"file-1"}',
+        "file": Upload(b"", file, b"", "application/json"),
+        "tail": Upload(b'{"requests":[', file, b"]}", "application/json"),
+    }[ends_in]
 
     async def main(http: Http) -> None:
         still = iter([True, False])
         with pytest.raises(Refused) as refused:
             await http.send("POST", "/v1/batches", body=body, timeout=10.0, in_time=lambda: next(still))
         assert refused.value.code == HELD_UP
+        # Whatever it had sent has been read.
+        assert await asyncio.to_thread(server.closed.wait, 10)
         await post(http)
 
     with wire(fine) as server:

@@ -103,7 +103,10 @@ class Wire:
             0,
         )
         while len(body) < length:
-            body += client.recv(65536)
+            part = client.recv(1 << 20)
+            if not part:
+                return None
+            body += part
         with self._lock:
             asked = Asked(number, len(self.asked), text, body)
             self.asked.append(asked)

@@ -69,7 +69,8 @@ class Upload(msgspec.Struct, frozen=True):
         except OSError as error:
             raise self._unreadable(error) from error
 
-    def all_but_the_tail(self) -> Iterator[bytes | memoryview]:
+    def parts(self) -> Iterator[bytes | memoryview]:
+        """All of it, in order; a part is to be used before the next is asked for."""
         yield self.head
         buffer = memoryview(bytearray(_SENT_AT_ONCE))
         try:
@@ -82,6 +83,7 @@ class Upload(msgspec.Struct, frozen=True):
                 yield buffer[:got]
                 trail.add(got)
             trail.drop()
+        yield self.tail
 
     def _read(self, file: FileIO, buffer: memoryview) -> int:
         try:
@@ -482,20 +484,22 @@ class Http:
 
 
 def _parts(body: bytes | Upload, in_time: Callable[[], bool]) -> Iterator[bytes | memoryview]:
-    """A body, the end of which leaves only if there still is time.
+    """A body, the last byte of which leaves only if there still is time.
 
     Until a provider has the last byte it has no request. A process that is stopped while it sends, and goes on when
     another has long taken its place, must not complete what it began.
     """
-    if isinstance(body, Upload):
-        yield from body.all_but_the_tail()
-        last = body.tail
-    else:
-        yield body[:-1]
-        last = body[-1:]
-    if not in_time():
-        raise _held_up()
-    yield last
+    parts, left = (body.parts(), body.size) if isinstance(body, Upload) else ((body,), len(body))
+    for part in parts:
+        left -= len(part)
+        if left > 0 or not part:
+            yield part
+            continue
+        last = memoryview(part)
+        yield last[:-1]
+        if not in_time():
+            raise _held_up()
+        yield last[-1:]
 
 
 def _held_up() -> Refused:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import random
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +21,6 @@ from halfrate.store.store import Store
 from ..store.databases import PostgresDatabase
 from ..store.server import Server
 from ..store.wire import Wire
-from .hours import Hours
 
 ROWS = 5
 MODELS = {"openai": "openai/gpt-4.1-mini", "anthropic": "anthropic/claude-haiku-4-5"}
@@ -53,11 +51,9 @@ def carried(folder: Path, server: Server, model: str, commits: Commits) -> list[
     table = folder / "rows.jsonl"
     table.write_text("".join(json.dumps({"q": f"What is {n}?"}) + "\n" for n in range(ROWS)))
     database = PostgresDatabase(server)
-    # An intent that may have been kept is looked for until its create can no longer be on its way: half an hour.
-    hours = Hours("300", str(time.time()))
     errors: list[StorageError] = []
     with (
-        Emulator(pace=Pace.instant(), clock=hours) as emulator,
+        Emulator(pace=Pace.instant()) as emulator,
         emulator.running() as url,
         Wire(server.port) as wire,
         pytest.MonkeyPatch.context() as patch,
@@ -65,7 +61,7 @@ def carried(folder: Path, server: Server, model: str, commits: Commits) -> list[
         for name, value in {
             "HALFRATE_HOME": str(folder / "home"),
             "HALFRATE_DATABASE": wire.url(database.url),
-            "HALFRATE_SETTLE": "30",
+            "HALFRATE_SETTLE": "1",
             "HALFRATE_POLL_FIRST": "0",
             "HALFRATE_BACKOFF_FIRST": "0",
             "OPENAI_BASE_URL": emulator.openai_base_url(url),
@@ -80,7 +76,7 @@ def carried(folder: Path, server: Server, model: str, commits: Commits) -> list[
         wire.cut_commits = commits
         for _ in range(3):
             try:
-                with Service(home, hours) as service:
+                with Service(home) as service:
                     asyncio.run(service.run(job))
                     service.conclude(job)
                     report = service.report(job)

@@ -39,6 +39,7 @@ from halfrate.engine.realtime import Patience, Realtime, Tally, Work
 from halfrate.providers.base import Adapter, BatchView, Blame, CallRefused, Intent, Tier
 from halfrate.rows.collect import Check
 from halfrate.rows.journal import Journal, JournalInUse
+from halfrate.store.connector import CommitUnknown
 from halfrate.store.store import Fenced, Span, Store
 
 _R = TypeVar("_R")
@@ -214,7 +215,17 @@ class Worker:
         meant = life.apply(shard, life.IntentMade(), policy, now)
         lease_until = now + lease(policy)
         alone = not adapter.capabilities.echoes_tag
-        saved = await self._in_thread(self._store.save_intent, meant, self._owner, lease_until, alone=alone)
+        try:
+            saved = await self._in_thread(
+                self._store.save_intent, meant, self._owner, lease_until, alone=alone
+            )
+        except CommitUnknown as error:
+            # Nothing leaves. Was the intent kept all the same, everybody would wait for as long as a create can be on
+            # its way, and for Anthropic every job of the account.
+            unsent = life.CreateRefused(Trouble("storage", str(error)), passing=True)
+            take_back = functools.partial(_without_intent, intent=meant, event=unsent, policy=policy, now=now)
+            await self._in_thread(self._store.change, shard.id, take_back)
+            raise
         if saved is None:
             await self._in_thread(
                 self._store.release, shard, self._owner, now + await self._turn(shard, policy)
@@ -594,6 +605,14 @@ class Worker:
 
     async def _in_thread(self, call: Callable[..., _R], *args: object, **options: object) -> _R:
         return await asyncio.to_thread(functools.partial(call, *args, **options))
+
+
+def _without_intent(
+    stored: Shard, *, intent: Shard, event: life.CreateRefused, policy: Policy, now: float
+) -> Shard | None:
+    """A shard whose `intent` was kept, after which nothing was sent; None where it was not kept."""
+    kept = stored.version == intent.version + 1 and stored.intent_at == intent.intent_at
+    return life.apply(stored, event, policy, now) if kept and stored.state is intent.state else None
 
 
 class _Once:

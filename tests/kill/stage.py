@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import tempfile
 import time
 from contextlib import ExitStack, closing
@@ -155,22 +156,31 @@ class Line:
     def __init__(self, provider: Provider, folder: Path) -> None:
         self._there = provider.url.rpartition(":")[2]
         self._said = folder / "line.log"
-        self._process = Process(script("line", "0", self._there), self._said)
-        self.port = self._process.line()
-        self.url = f"http://127.0.0.1:{self.port}"
+        # Bound here and listened at there: while the line is cut, nobody else is given the port.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self._port = str(self._held.getsockname()[1])
+        self._process = self._listening()
+        self.url = f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._process.end()
+        self._held.close()
 
     def cut(self) -> None:
         self._process.end()
 
     def mend(self) -> None:
-        self._process = Process(script("line", self.port, self._there), self._said)
-        assert self._process.line() == self.port, self._process.last_words()
+        self._process = self._listening()
+
+    def _listening(self) -> Process:
+        process = Process(script("line", self._port, self._there), self._said)
+        assert process.line() == "listening", process.last_words()
+        return process
 
 
 def written(path: Path) -> bytes:

@@ -127,6 +127,7 @@ def model_entry(provider: str, model: Any) -> dict[str, Any] | None:
         for variant in model.price_variants or []
         if (tier := _TIERS.get(tuple(variant.when.items()))) is not None
     )
+    prices = [price for price in prices if price["rates"]]
     if not prices:
         return None
     match = clauses(model.match, inside=provider in _WITHIN)

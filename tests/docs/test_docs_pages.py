@@ -56,7 +56,9 @@ def test_every_command_is_documented() -> None:
 def test_options_agree(name: str) -> None:
     command = app.get_command(click.Context(app), name)
     assert command is not None
-    known = {opt for param in command.params if isinstance(param, click.Option) for opt in param.opts}
+    parts = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+    params = [param for part in parts for param in part.params]
+    known = {opt for param in params if isinstance(param, click.Option) for opt in param.opts}
     documented = {
         opt
         for cell in _first_cells(_section(name, "###"))

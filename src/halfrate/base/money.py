@@ -29,6 +29,14 @@ def usd(pico: int) -> str:
     return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
 
 
+def a_million(rate: int | None) -> str:
+    """A price per token as USD for a million of them, exact, with two decimals at least; "" for None."""
+    if rate is None:
+        return ""
+    whole, _, digits = usd(rate * 1_000_000).partition(".")
+    return f"{whole}.{digits:0<2}"
+
+
 def parse_usd(text: str) -> int:
     """Picodollars for a USD amount that a person typed. Raises ValueError."""
     try:

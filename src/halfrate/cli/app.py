@@ -27,6 +27,8 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "cancel": ("follow", "Stop a job, and keep what is finished."),
     "quota": ("control", "Show and set the limits of the providers' queues."),
     "cost": ("look", "Show what was paid, and what for."),
+    "price": ("price", "Show what models cost, by tier."),
+    "savings": ("savings", "Work out what waiting would save."),
     "providers": ("providers", "List the providers: limits, windows, discounts."),
     "worker": ("worker", "Work on all jobs, as long as it runs."),
     "emulate": ("emulate", "Start a stand-in for the providers on this machine."),

@@ -1,8 +1,9 @@
 """Reads the price book that ships with the package. An unknown model has no price, which is not zero."""
 
+import datetime
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,9 @@ from halfrate.base.money import per_million
 from halfrate.base.types import Price, Rates, Step
 
 
-class _Clause(msgspec.Struct, frozen=True):
+class Clause(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One way to name a model."""
+
     equals: str | None = None
     starts_with: str | None = None
     regex: str | None = None
@@ -24,88 +27,132 @@ class _Clause(msgspec.Struct, frozen=True):
         return self.regex is not None and re.search(self.regex, name) is not None
 
 
-class _Step(msgspec.Struct, frozen=True):
+class EntryStep(msgspec.Struct, frozen=True):
+    """Rates from more than `above` input tokens on, dollars a million as text."""
+
     above: int
     rates: dict[str, str]
 
 
-class _Price(msgspec.Struct, frozen=True):
+class EntryPrice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One tier's rates, dollars a million as text, from the day `since` on (ISO); None: from ever."""
+
     tier: str
     rates: dict[str, str]
-    steps: tuple[_Step, ...] = ()
+    steps: tuple[EntryStep, ...] = ()
     since: str | None = None
-
-
-class _Model(msgspec.Struct, frozen=True):
-    provider: str
-    model: str
-    match: tuple[_Clause, ...]
-    prices: tuple[_Price, ...]
     source: str = ""
 
 
-class _Book(msgspec.Struct, frozen=True):
-    built: str
-    source: str
-    models: tuple[_Model, ...]
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a price list says of one model."""
+
+    provider: str
+    model: str
+    match: tuple[Clause, ...] = ()
+    """Other names of it."""
+    prices: tuple[EntryPrice, ...] = ()
+    source: str = ""
+
+
+class PriceList(msgspec.Struct, frozen=True):
+    """A price list as it stands in a file."""
+
+    models: tuple[Entry, ...]
+    built: str = ""
+    source: str = ""
 
 
 class PriceBook:
-    """Looks prices up."""
+    """Looks prices up, in one list before the other: what a user knows goes before what ships.
 
-    def __init__(self, book: _Book) -> None:
-        self._book = book
+    Args:
+        lists: the first has the first word, model by model, tier by tier.
+    """
+
+    def __init__(self, *lists: PriceList) -> None:
+        self._lists = lists
 
     @classmethod
     def read(cls, raw: bytes) -> "PriceBook":
-        return cls(msgspec.json.decode(raw, type=_Book))
+        return cls(msgspec.json.decode(raw, type=PriceList))
 
-    def with_prices(
-        self, provider: str, models: Mapping[str, Mapping[str, Mapping[str, str]]], source: str
-    ) -> "PriceBook":
-        """The same book with a provider's prices by model, tier and kind of token, in dollars a million.
-
-        Raises ValueError where one of them is no price.
-        """
-        more = tuple(
-            _Model(
-                provider=provider,
-                model=name,
-                match=(),
-                prices=tuple(_Price(tier=tier, rates=dict(rates)) for tier, rates in tiers.items()),
-                source=source,
-            )
-            for name, tiers in models.items()
-        )
-        return PriceBook(msgspec.structs.replace(self._book, models=(*more, *self._book.models)))
+    def below(self, own: PriceList) -> "PriceBook":
+        """The same book, with a list that has the first word."""
+        return PriceBook(own, *self._lists)
 
     def find(self, provider: str, model: str, tier: str, day: str) -> Price | None:
         """The price of `model` in `tier` on `day` (ISO), or None where the book does not know it."""
-        entry = self._model(provider, model)
-        if entry is None:
-            return None
-        fitting = [p for p in entry.prices if p.tier == tier and (p.since is None or p.since <= day)]
-        if not fitting:
-            return None
-        price = max(fitting, key=lambda p: p.since or "")
-        return Price(
-            model=entry.model,
-            tier=tier,
-            rates=_rates(price.rates),
-            steps=tuple(Step(above=s.above, rates=_rates(s.rates)) for s in price.steps),
-            since=price.since,
-            source=entry.source or self._book.source,
-        )
-
-    def _model(self, provider: str, model: str) -> _Model | None:
-        named = [m for m in self._book.models if m.provider == provider]
-        for entry in named:
-            if entry.model == model:
-                return entry
-        for entry in named:
-            if any(clause.fits(model) for clause in entry.match):
-                return entry
+        for found, entry, price in self._prices(provider, model, tier):
+            if price.since is None or price.since <= day:
+                return _price(found, entry, price)
         return None
+
+    def history(self, provider: str, model: str, tier: str) -> list[Price]:
+        """Every price of it that the book has ever known, the newest first, of each list in turn."""
+        return [_price(found, entry, price) for found, entry, price in self._prices(provider, model, tier)]
+
+    def name(self, provider: str, model: str) -> str | None:
+        """The name under which the book has a model; None where it has none."""
+        found = [entry for listed in self._lists if (entry := _entry(listed, provider, model)) is not None]
+        # What ships knows a model by more names than a user's own list does.
+        return found[-1].model if found else None
+
+    def models(self) -> list[tuple[str, str]]:
+        """(provider, model) of all that are known, sorted."""
+        return sorted({(entry.provider, entry.model) for listed in self._lists for entry in listed.models})
+
+    def _prices(self, provider: str, model: str, tier: str) -> Iterator[tuple[PriceList, Entry, EntryPrice]]:
+        known = self.name(provider, model)
+        for listed in self._lists:
+            entry = _entry(listed, provider, model)
+            if entry is None and known is not None:
+                entry = _entry(listed, provider, known)
+            if entry is not None:
+                fitting = [price for price in entry.prices if price.tier == tier]
+                for price in sorted(fitting, key=lambda price: price.since or "", reverse=True):
+                    yield listed, entry, price
+
+
+def _entry(listed: PriceList, provider: str, model: str) -> Entry | None:
+    named = [entry for entry in listed.models if entry.provider == provider]
+    for entry in named:
+        if entry.model == model:
+            return entry
+    for entry in named:
+        if any(clause.fits(model) for clause in entry.match):
+            return entry
+    return None
+
+
+def _price(listed: PriceList, entry: Entry, price: EntryPrice) -> Price:
+    return Price(
+        model=entry.model,
+        tier=price.tier,
+        rates=_rates(price.rates),
+        steps=tuple(Step(above=step.above, rates=_rates(step.rates)) for step in price.steps),
+        since=price.since,
+        source=price.source or entry.source or listed.source,
+    )
+
+
+def checked(entry: Entry) -> None:
+    """Raises ValueError where a price of an entry is none."""
+    for price in entry.prices:
+        if price.since is not None:
+            datetime.date.fromisoformat(price.since)
+        for rates in (price.rates, *(step.rates for step in price.steps)):
+            if "input" not in rates:
+                raise ValueError(f"the {price.tier} price does not say what input costs")
+            for kind, value in rates.items():
+                if kind not in Rates.__struct_fields__:
+                    raise ValueError(f"there is no kind of token {kind!r}")
+                try:
+                    pico = per_million(value)
+                except ArithmeticError:
+                    raise ValueError(f"{value!r} is no price in USD for a million tokens") from None
+                if pico < 0:
+                    raise ValueError(f"{value} is less than nothing")
 
 
 def _rates(rates: dict[str, str]) -> Rates:

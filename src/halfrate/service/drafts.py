@@ -19,7 +19,6 @@ from halfrate.base.types import (
     Capabilities,
     Endpoint,
     InputFormat,
-    JobPrices,
     NativeForm,
     OutputFormat,
     RequestSpec,
@@ -29,8 +28,6 @@ from halfrate.blobs.files import JobFiles
 from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import Shard, SmallTails
 from halfrate.core.planning import forecast, spec_hash
-from halfrate.prices import load_book
-from halfrate.providers.accounts import entries, load_settings
 from halfrate.providers.base import Account, Adapter
 from halfrate.providers.registry import account_of, adapter_class, split_model
 from halfrate.rows import errors
@@ -42,6 +39,7 @@ from halfrate.rows.output import output_format
 from halfrate.rows.requests import Encoded, RequestWriter
 from halfrate.rows.template import parse_template
 from halfrate.service.home import Home
+from halfrate.service.prices import job_prices
 
 STDIN = "-"
 _LIKE_A_TABLE: Final = frozenset({"rows", "vertex", "gemini", "bedrock"})
@@ -363,24 +361,6 @@ def _template(prompt: str) -> Template:
             "as in 'Classify: {text}'. Nothing was sent."
         )
     return template
-
-
-def job_prices(provider: str, models: Iterable[str], day: str, served: str | None = None) -> JobPrices:
-    """What the book, and the settings of the provider, say of these models on `day`, in every tier.
-
-    `served`: the model that is behind their names, where those are the user's own.
-    """
-    book = load_book()
-    settings = load_settings()
-    given = entries(settings, provider)
-    if given:
-        book = book.with_prices(provider, given, str(settings.path))
-    asked = list(models)
-    tables = [
-        {model: book.find(provider, served or model, tier, day) for model in asked}
-        for tier in ("batch", "standard", "flex", "priority")
-    ]
-    return JobPrices(*tables)
 
 
 def _provider(ask: Ask, native: NativeForm | None, name: str) -> tuple[str, str, str]:

@@ -271,7 +271,7 @@ def test_tags_stand_in_the_ledger(desk: Desk) -> None:
         for team, size in {"search": 2, "ads": 4}.items()
     }
     with Service(Home(root=desk.home)) as service:
-        lines = {line.key: Decimal(line.cost or 0) / 10**12 for line in service.ledger(by="team")}
+        lines = {line.keys[0]: Decimal(line.cost or 0) / 10**12 for line in service.costs(by=["team"])}
     assert lines == costs
 
 

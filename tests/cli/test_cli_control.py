@@ -151,7 +151,7 @@ def test_a_deadline_too_near_for_a_batch_is_kept_in_real_time_and_paid_as_such(s
     meter = shell.meter()
     assert meter["batches_created"] == 0
     lines = json.loads(shell("cost", "--by", "tier", "--json").out)
-    assert [(line["key"], line["rows"]) for line in lines] == [("standard", 30)]
+    assert [(line["by"], line["rows"]) for line in lines] == [({"tier": "standard"}, 30)]
     spent = sum(Decimal(str(row["cost_usd"])) for row in shell.rows("out.jsonl"))
     assert spent * 10**12 == meter["picodollars"]
 

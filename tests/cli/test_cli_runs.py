@@ -408,7 +408,8 @@ def test_looking_at_jobs_and_costs(shell: Shell) -> None:
     assert one["tags"] == {"team": "search", "x": "1"}
 
     def lines(*words: str) -> dict[str, Any]:
-        return {line["key"]: line for line in json.loads(shell("cost", *words, "--json").out)}
+        found = json.loads(shell("cost", *words, "--json").out)
+        return {" ".join(line["by"].values()): line for line in found}
 
     by_job = lines()
     assert {key: line["cost_usd"] for key, line in by_job.items()} == {
@@ -421,10 +422,26 @@ def test_looking_at_jobs_and_costs(shell: Shell) -> None:
     assert {line["rows"] for line in lines("--by", "model").values()} == {8, 4}
     assert len(lines("--by", "account")) == 2
     assert len(lines(one["job"], "--by", "team")) == 1
+    assert lines("--by", "team", "--by", "provider")["ads anthropic"]["rows"] == 4
+    assert lines("--since", "1d", "--by", "kind").keys() == {"rows"}
+    assert lines("--since", "2999-01-01") == {}
+    assert lines("--until", "2020-01-01") == {}
+    assert "in that time" in shell("cost", "--since", "2999-01-01").out
     table = shell("cost", "--by", "team").out
     assert "search" in table
     assert "all" in table
     assert "Paid $" in shell("cost", one["job"]).out
+    assert shell("cost", "--by", "team", "-o", "costs.parquet").code == 0
+    kept = pq.read_table(shell.folder / "costs.parquet").to_pylist()
+    assert {row["team"]: row["cost_usd"] for row in kept} == {
+        team: Decimal(line["cost_usd"]) for team, line in by_team.items()
+    }
+    comma = csv.DictReader(io.StringIO(shell("cost", "--by", "team", "--format", "csv").out))
+    assert {row["team"]: row["saved_usd"] for row in comma} == {
+        team: line["saved_usd"] for team, line in by_team.items()
+    }
+    assert shell("cost", "-o", "nowhere/costs.csv").code == 2
+    assert "2w" in shell("cost", "--since", "lately").err
     listed = json.loads(shell("jobs", "--json").out)
     assert [job["job"] for job in listed] == [three["job"], two["job"], one["job"]]
     assert one["job"] in shell("jobs", "-n", "3").out

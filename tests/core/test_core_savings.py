@@ -16,6 +16,7 @@ SHARES = st.fractions(min_value=0, max_value=1, max_denominator=10_000)
 
 def test_a_weekly_run_of_200_000_rows() -> None:
     run = of_rows(200_000, (300, 0, 0, 0, 50, 0), REALTIME, BATCH)
+    assert run is not None
     assert run == Saving(330 * PICO, 165 * PICO)
     assert run.times(52).saved == 8_580 * PICO
     assert run.share == Fraction(1, 2)
@@ -23,6 +24,7 @@ def test_a_weekly_run_of_200_000_rows() -> None:
 
 def test_ten_million_tokens_a_day() -> None:
     day = of_rows(1, (8_000_000, 0, 0, 0, 2_000_000, 0), REALTIME, BATCH)
+    assert day is not None
     assert day == Saving(54 * PICO, 27 * PICO)
     assert day.times(30) == Saving(1_620 * PICO, 810 * PICO)
 

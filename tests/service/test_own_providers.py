@@ -124,7 +124,7 @@ def test_several_accounts_of_a_provider(office: Offices, monkeypatch: pytest.Mon
     assert [report.job.label.partition("/")[0] for report in reports] == ["eu", "us", "openai"]
     assert len({report.job.account for report in reports}) == 3
     with Service(desk.home) as service:
-        by_account = {line.key: line.rows for line in service.ledger(by="account")}
+        by_account = {line.keys: line.rows for line in service.costs(by=["account"])}
     assert sorted(by_account.values()) == [10, 10, 10]
     assert sum(report.cost or 0 for report in reports) == desk.meter()["picodollars"]
 

@@ -72,7 +72,7 @@ class Kept:
         with Service(self.run.home, Process(self.run.machine, "check")) as service:
             self.report: Report = service.report(self.job.id)
             self.limits = {(quota.kind, source): quota.most for quota, source in service.quotas()}
-            self.tiers = {line.key: line.rows for line in service.ledger(self.job.id, by="tier")}
+            self.tiers = {line.keys[0]: line.rows for line in service.costs(self.job.id, by=["tier"])}
             path = service.deliver(self.job.id, folder / "out.jsonl")
             self.rows = [json.loads(line) for line in path.read_text().split("\n") if line]
 

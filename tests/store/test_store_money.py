@@ -205,3 +205,24 @@ def test_collections_come_oldest_first(store: Store) -> None:
         ended = stepped(running, State.CLEANING)
         store.save_collected(ended, "w", 1, a_collection([billed(rows=at)]), 50.0 - at)
     assert [shard_id for shard_id, _, _ in store.collections("job")] == ["job-2", "job-1", "job-0"]
+
+
+def test_payments_are_told_apart_by_day_and_found_by_time(store: Store) -> None:
+    midnight = 20_000 * 86_400.0
+    moments = {"a": midnight - 0.4, "b": midnight, "c": midnight + 86_399.9}
+    for job_id, at in moments.items():
+        store.add_job(a_job(job_id), shards(1, job_id))
+        (shard,) = store.claim("w", 0.0, LEASE, job_id=job_id)
+        running = store.save(with_batch(shard, f"{shard.id}-1"), "w", lease_until=90.0)
+        lines = a_collection((billed(cost=5),), (billed(cost=2, rows=3),))
+        store.save_collected(stepped(running, State.CLEANING), "w", 1, lines, at, doubts=1)
+    spent = store.spent()
+    assert [(one.job_id, one.day, one.kind, one.rows, one.cost) for one in spent] == [
+        (job_id, day, kind, rows, cost)
+        for job_id, day in (("a", 19_999), ("b", 20_000), ("c", 20_000))
+        for kind, rows, cost in (("doubt", 1, None), ("rows", 1, 5), ("waste", 3, 2))
+    ]
+    assert {one.job_id for one in store.spent(since=midnight)} == {"b", "c"}
+    assert {one.job_id for one in store.spent(until=midnight)} == {"a"}
+    assert {one.job_id for one in store.spent(job_id="c")} == {"c"}
+    assert store.spent(job_id="none") == []

@@ -14,7 +14,7 @@ from halfrate.store.store import Store
 
 from .databases import Database
 
-POSTGRES = Dialect("FOR UPDATE", "FOR UPDATE SKIP LOCKED", "")
+POSTGRES = Dialect("FOR UPDATE", "FOR UPDATE SKIP LOCKED", "CAST(trunc(at) AS BIGINT) / 86400", "")
 
 
 def every_statement() -> list[str]:

@@ -109,7 +109,7 @@ class _Live:
         self._leaving = True
 
     def _count_cost(self) -> None:
-        lines = self._service.ledger(self._job.id)
+        lines = self._service.costs(self._job.id)
         self._cost = lines[0].cost if lines else 0
 
     def _picture(self) -> "Group":

@@ -1,7 +1,5 @@
 """Looking at jobs and at what they cost, without touching a provider."""
 
-from typing import Any
-
 import click
 
 from halfrate.base.money import show_usd
@@ -11,15 +9,12 @@ from halfrate.cli.text import (
     echo_table,
     expected_lines,
     expected_object,
-    money,
-    money_line,
     report_object,
     shard_line,
     summary_lines,
 )
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
-from halfrate.store.store import LedgerLine
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
@@ -100,89 +95,3 @@ def status(job: str, as_json: bool) -> int:
     for shard in shards:
         click.echo(f"  {shard_line(shard)}")
     return 0
-
-
-@click.command(short_help="Show what was paid, and what for.")
-@click.argument("job", required=False)
-@click.option("--by", default=None, metavar="TAG", help="job, model, account, tier, or the name of a tag.")
-@_AS_JSON
-def cost(job: str | None, by: str | None, as_json: bool) -> int:
-    """Show what was paid for JOB, or for all jobs, from the ledger."""
-    with Service(Home.from_environment()) as service:
-        found = service.find(job) if job is not None else None
-        lines = service.ledger(
-            found.id if found is not None else None, by=by or ("model" if found else "job")
-        )
-        report = service.report(found.id) if found is not None else None
-    if as_json:
-        echo_json([_line_object(line) for line in lines])
-        return 0
-    if not lines:
-        click.echo("Nothing was paid yet.")
-        return 0
-    rows = [_line_row(line) for line in lines]
-    if len(lines) > 1:
-        rows.append(_line_row(_total(lines)))
-    echo_table(
-        (
-            by or ("model" if found else "job"),
-            "rows",
-            "tokens in",
-            "cached",
-            "out",
-            "paid",
-            "in real time",
-            "saved",
-        ),
-        rows,
-        right=range(1, 8),
-    )
-    if report is not None:
-        click.echo(money_line(report))
-    return 0
-
-
-def _line_row(line: LedgerLine) -> tuple[str, ...]:
-    saved = None
-    if line.cost is not None and line.realtime_cost is not None:
-        saved = line.realtime_cost - line.cost
-    return (
-        line.key,
-        f"{line.rows:,}",
-        f"{line.usage.total_input:,}",
-        f"{line.usage.cached:,}",
-        f"{line.usage.output:,}",
-        show_usd(line.cost),
-        show_usd(line.realtime_cost),
-        show_usd(saved),
-    )
-
-
-def _line_object(line: LedgerLine) -> dict[str, Any]:
-    return {
-        "key": line.key,
-        "rows": line.rows,
-        "input_tokens": line.usage.total_input,
-        "cached_tokens": line.usage.cached,
-        "cache_write_tokens": line.usage.write_5m + line.usage.write_1h,
-        "output_tokens": line.usage.output,
-        "cost_usd": money(line.cost),
-        "realtime_cost_usd": money(line.realtime_cost),
-        "waste_usd": money(line.waste),
-    }
-
-
-def _total(lines: list[LedgerLine]) -> LedgerLine:
-    from halfrate.service.jobs import added
-
-    total = lines[0]
-    for line in lines[1:]:
-        total = added(total, line)
-    return LedgerLine(
-        key="all",
-        rows=total.rows,
-        usage=total.usage,
-        cost=total.cost,
-        realtime_cost=total.realtime_cost,
-        waste=total.waste,
-    )

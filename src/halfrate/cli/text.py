@@ -2,7 +2,7 @@
 
 import datetime
 import math
-from typing import Any
+from typing import IO, Any
 
 import click
 import msgspec
@@ -20,7 +20,11 @@ def echo_json(value: object) -> None:
 
 
 def echo_table(
-    head: tuple[str, ...], rows: list[tuple[str, ...]], *, right: "range | tuple[int, ...]" = ()
+    head: tuple[str, ...],
+    rows: list[tuple[str, ...]],
+    *,
+    right: "range | tuple[int, ...]" = (),
+    file: IO[str] | None = None,
 ) -> None:
     """Print lines under a head, in columns as wide as they need. `right`: columns of numbers."""
     widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
@@ -29,7 +33,7 @@ def echo_table(
             text.rjust(width) if i in right else text.ljust(width)
             for i, (text, width) in enumerate(zip(line, widths, strict=True))
         ]
-        click.echo("  ".join(cells).rstrip())
+        click.echo("  ".join(cells).rstrip(), file=file)
 
 
 def plan_lines(job: Job, batches: int, prospect: Prospect | None = None) -> list[str]:

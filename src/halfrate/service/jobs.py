@@ -2,7 +2,8 @@
 
 import filecmp
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -33,10 +34,11 @@ from halfrate.rows.output import ShardView, Snapshot, write_output
 from halfrate.rows.records import record_decoder
 from halfrate.rows.results import ResultRecord, iter_results
 from halfrate.service.answers import schema_check
+from halfrate.service.costs import CostLine, grouped
 from halfrate.service.drafts import Ask, Draft, Drafter, unwritable
 from halfrate.service.home import Home
 from halfrate.service.report import Prospect, Report
-from halfrate.store.store import LedgerLine, Store
+from halfrate.store.store import Store
 
 if TYPE_CHECKING:
     from halfrate.rows.raw import RawShard
@@ -334,11 +336,18 @@ class Service:
             return None
         return finish.forecast(job_view(job, shards, now), believed)
 
-    def ledger(self, job_id: str | None = None, *, by: str = "job") -> list[LedgerLine]:
-        """Payments added up by "job", "model", "account", "tier" or by the value of a tag."""
-        if by in {"job", "model", "account", "tier", "kind"}:
-            return self._store.ledger(job_id, by=by)
-        return self._by_tag(job_id, by)
+    def costs(
+        self,
+        job_id: str | None = None,
+        *,
+        by: Sequence[str] = ("job",),
+        since: float = 0.0,
+        until: float = math.inf,
+    ) -> list[CostLine]:
+        """Payments from `since` until before `until` (seconds since 1970), added up by names of `costs.KEYS` or of
+        tags. Days and months are UTC's."""
+        spent = self._store.spent(job_id=job_id, since=since, until=until)
+        return grouped(spent, by, {job.id: job for job in self._store.jobs()})
 
     # ------------------------------------------------------------ acting
 
@@ -599,15 +608,6 @@ class Service:
         if problem is not None:
             raise SettingsError(f"{problem} The answers are kept; name another place with -o.")
 
-    def _by_tag(self, job_id: str | None, tag: str) -> list[LedgerLine]:
-        tags = {job.id: job.tags.get(tag, "(none)") for job in self._store.jobs()}
-        sums: dict[str, LedgerLine] = {}
-        for line in self._store.ledger(job_id, by="job"):
-            key = tags.get(line.key, "(none)")
-            have = sums.get(key)
-            sums[key] = msgspec.structs.replace(line, key=key) if have is None else added(have, line)
-        return [sums[key] for key in sorted(sums)]
-
     def _remove_old_drafts(self) -> None:
         """Drafts of processes that died while they read their input: nothing of them was ever sent."""
         for folder in (self.home.root / "jobs").glob("draft-*"):
@@ -672,20 +672,3 @@ def _resumed(shard: Shard, now: float, policy: Policy) -> Shard | None:
     if not shard.paused or shard.state not in LIVE:
         return None
     return life.apply(shard, life.PauseEnded(), policy, now)
-
-
-def added(a: LedgerLine, b: LedgerLine) -> LedgerLine:
-    def both(x: int | None, y: int | None) -> int | None:
-        return None if x is None or y is None else x + y
-
-    counted = zip(msgspec.structs.astuple(a.usage), msgspec.structs.astuple(b.usage), strict=True)
-    usage = Usage(*(p + q for p, q in counted))
-    return LedgerLine(
-        key=a.key,
-        rows=a.rows + b.rows,
-        usage=usage,
-        cost=both(a.cost, b.cost),
-        realtime_cost=both(a.realtime_cost, b.realtime_cost),
-        waste=both(a.waste, b.waste),
-        doubts=a.doubts + b.doubts,
-    )

@@ -28,16 +28,19 @@ class CommitUnknown(StorageError):
 class Dialect(msgspec.Struct, frozen=True):
     """Where one kind of SQL differs from the other.
 
-    `for_update`, `skip_locked`: what to put for the placeholders of those names. `has_table`: a statement with
-    a parameter `name` that gives a row if there is such a table.
+    `for_update`, `skip_locked`: what to put for the placeholders of those names. `day`: for `{day}`, the days since
+    1970 of the column `at`. `has_table`: a statement with a parameter `name` that gives a row if there is such a table.
     """
 
     for_update: str
     skip_locked: str
+    day: str
     has_table: str
 
     def fill(self, statement: str) -> str:
-        return statement.replace("{for_update}", self.for_update).replace("{skip_locked}", self.skip_locked)
+        for name in ("for_update", "skip_locked", "day"):
+            statement = statement.replace(f"{{{name}}}", getattr(self, name))
+        return statement
 
 
 class Transaction(Protocol):

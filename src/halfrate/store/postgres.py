@@ -66,6 +66,7 @@ _FORBIDDEN: Final = frozenset({"25006", "42501", "28000", "28P01", "3D000", "3F0
 DIALECT: Final = Dialect(
     for_update="FOR UPDATE",
     skip_locked="FOR UPDATE SKIP LOCKED",
+    day="CAST(trunc(at) AS BIGINT) / 86400",
     # Where the migrations would make it: another schema may hold tables of the same name that are not ours.
     has_table="""
 SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = :name

@@ -2,7 +2,8 @@
 
 Parameters are named (`:name`), never pasted in. Where the dialects differ there is a placeholder that the
 connector fills: `{for_update}` locks the row that was read, `{skip_locked}` as well, passing over rows that
-another transaction has locked. Columns come back in the order in which a statement names them.
+another transaction has locked; `{day}` is the number of a payment's day. Columns come back in the order in which a
+statement names them.
 """
 
 from typing import Final
@@ -363,3 +364,11 @@ LEDGER_OF_JOB: Final = {
     for name, column in _KEYS.items()
 }
 """Payments for one job added up, by what they are grouped by."""
+
+SPENT: Final = """
+SELECT job_id, model, account, tier, kind, {day}, sum(rows), sum(input), sum(cached), sum(write_5m), sum(write_1h),
+    sum(output), sum(reasoning), {cost}, {realtime_cost}
+FROM ledger WHERE at >= :since AND at < :until AND (job_id = :job_id OR :job_id = '')
+GROUP BY job_id, model, account, tier, kind, {day} ORDER BY 6, 1, 2, 3, 4, 5
+""".replace("{cost}", _sums("cost", "1 = 1")).replace("{realtime_cost}", _sums("realtime_cost", "1 = 1"))
+"""Payments in a span of time, by all that they can be told apart by; of one job, or of all ('')."""

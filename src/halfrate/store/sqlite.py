@@ -25,6 +25,7 @@ DIALECT: Final = Dialect(
     # BEGIN IMMEDIATE lets in one writer at a time, so there is nothing to lock and nothing to skip.
     for_update="",
     skip_locked="",
+    day="CAST(at AS INTEGER) / 86400",
     has_table="SELECT name FROM sqlite_master WHERE type = 'table' AND name = :name",
 )
 

@@ -4,6 +4,7 @@ The methods are synchronous and take well under a millisecond, the wait for the 
 them from threads.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
@@ -54,6 +55,25 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     waste: int | None
     doubts: int = 0
     """Calls in real time that may have been billed unseen: what they cost is not known, and in no sum."""
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """Payments of one job, model, account, tier and kind on one day (UTC, days since 1970). Money in picodollars.
+
+    `kind`: `rows`; `waste`, paid for and of no use; or `doubt`, calls that may have been billed unseen, whose cost
+    is unknown.
+    """
+
+    job_id: str
+    model: str
+    account: str
+    tier: str
+    kind: str
+    day: int
+    rows: int
+    usage: Usage
+    cost: int | None
+    realtime_cost: int | None
 
 
 class Store:
@@ -408,6 +428,12 @@ class Store:
                 rows = transaction.fetch_all(sql.LEDGER_OF_JOB[by], {"job_id": job_id})
         return [_ledger_line(row) for row in rows]
 
+    def spent(self, *, job_id: str | None = None, since: float = 0.0, until: float = math.inf) -> list[Spent]:
+        """Payments from `since` until before `until` (seconds since 1970), the oldest day first."""
+        params: Params = {"job_id": job_id or "", "since": since, "until": min(until, float(_EVERYTHING))}
+        with self._connector.reading() as transaction:
+            return [_spent(row) for row in transaction.fetch_all(sql.SPENT, params)]
+
 
 def _connector(url: str, patience: float) -> Connector:
     scheme, _, path = url.partition("://")
@@ -669,6 +695,22 @@ def _ledger_line(row: Row) -> LedgerLine:
         realtime_cost=_sum(*numbers[9:12]),
         waste=_sum(*numbers[12:15]),
         doubts=int(numbers[15]),
+    )
+
+
+def _spent(row: Row) -> Spent:
+    job_id, model, account, tier, kind, day, rows, *numbers = row
+    return Spent(
+        job_id=job_id,
+        model=model,
+        account=account,
+        tier=tier,
+        kind=kind,
+        day=int(day),
+        rows=int(rows),
+        usage=Usage(*map(int, numbers[:6])),
+        cost=_sum(*numbers[6:9]),
+        realtime_cost=_sum(*numbers[9:12]),
     )
 
 

@@ -1,0 +1,213 @@
+"""`halfrate cost`: what was paid, and what for, without touching a provider."""
+
+import csv
+import datetime
+import io
+import math
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from halfrate.base.errors import SettingsError
+from halfrate.base.money import show_usd
+from halfrate.cli.text import echo_table, money, money_line
+from halfrate.service.costs import CostLine, total
+from halfrate.service.home import Home
+from halfrate.service.jobs import Service
+
+_SPAN: Final = re.compile(r"(\d+)([hdw])")
+_SECONDS: Final = {"h": 3600, "d": 86400, "w": 604800}
+
+
+class _Moment(click.ParamType[float]):
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        now = datetime.datetime.now(datetime.UTC)
+        span = _SPAN.fullmatch(text)
+        if span is not None:
+            return now.timestamp() - int(span[1]) * _SECONDS[span[2]]
+        try:
+            at = datetime.datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{value!r} is no time; write it as 30d, 12h, 2w or 2026-01-31.", param, ctx)
+        # Days are UTC's, as they are in the ledger and on the providers' bills.
+        return (at if at.tzinfo is not None else at.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+@click.command(short_help="Show what was paid, and what for.")
+@click.argument("job", required=False)
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="NAME",
+    help="job, model, account, provider, tier, day, month, kind, or a tag; repeatable.",
+)
+@click.option("--since", type=_Moment(), default=0.0, metavar="WHEN", help="As 30d, 12h, or a date.")
+@click.option("--until", type=_Moment(), default=math.inf, metavar="WHEN", help="Up to that time.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default=None,
+    help="A table unless told otherwise.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Write a file.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def cost(
+    job: str | None,
+    by: tuple[str, ...],
+    since: float,
+    until: float,
+    format_: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> int:
+    """Show what was paid for JOB, or for all jobs, from the ledger."""
+    names = by or (("model",) if job is not None else ("job",))
+    with Service(Home.from_environment()) as service:
+        found = service.find(job).id if job is not None else None
+        lines = service.costs(found, by=names, since=since, until=until)
+        whole = found is not None and since == 0 and until == math.inf
+        closing = money_line(service.report(found)) if found is not None and whole else None
+    chosen = format_ or ("json" if as_json else _by_ending(output))
+    if chosen != "table":
+        _put(_FORMATS[chosen](lines, names), output)
+        return 0
+    if not lines:
+        click.echo("Nothing was paid yet." if since == 0 else "Nothing was paid in that time.")
+        return 0
+    _put(_table(lines, names, closing), output)
+    return 0
+
+
+def _by_ending(output: Path | None) -> str:
+    ending = output.suffix.removeprefix(".") if output is not None else ""
+    return ending if ending in _FORMATS else "table"
+
+
+def _put(data: bytes, output: Path | None) -> None:
+    if output is None:
+        out = sys.stdout
+        if hasattr(out, "buffer"):
+            out.buffer.write(data)
+            out.flush()
+        else:
+            click.echo(data.decode(), nl=False)
+        return
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise SettingsError(
+            f"{output} cannot be written ({error.strerror}). The ledger is untouched."
+        ) from error
+
+
+# ---------------------------------------------------------------- a table
+
+
+def _table(lines: list[CostLine], names: tuple[str, ...], closing: str | None) -> bytes:
+    shown = [*lines, total(lines, "all", len(names))] if len(lines) > 1 else lines
+    columns: list[tuple[str, Callable[[CostLine], str]]] = [
+        ("rows", lambda line: f"{line.rows:,}"),
+        ("tokens in", lambda line: f"{line.usage.total_input:,}"),
+        ("cached", lambda line: f"{line.usage.cached:,}"),
+        ("out", lambda line: f"{line.usage.output:,}"),
+        ("paid", lambda line: show_usd(line.cost)),
+        ("in real time", lambda line: show_usd(line.realtime_cost)),
+        ("saved", lambda line: show_usd(line.saved)),
+    ]
+    # What is zero for everybody only takes room.
+    if any(line.waste != 0 for line in lines):
+        columns.append(("wasted", lambda line: show_usd(line.waste)))
+    if any(line.rescue != 0 for line in lines):
+        columns.append(("for real time", lambda line: show_usd(line.rescue)))
+    if any(line.doubts for line in lines):
+        columns.append(("in doubt", lambda line: f"{line.doubts:,}"))
+    head = (*names, *(name for name, _ in columns))
+    rows = [(*line.keys, *(cell(line) for _, cell in columns)) for line in shown]
+    with io.StringIO() as out:
+        echo_table(head, rows, right=range(len(names), len(head)), file=out)
+        if closing is not None:
+            click.echo(closing, file=out)
+        return out.getvalue().encode()
+
+
+# ---------------------------------------------------------------- for programs
+
+_FIGURES: Final = (
+    "rows",
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "cost_usd",
+    "realtime_cost_usd",
+    "saved_usd",
+    "waste_usd",
+    "rescue_usd",
+    "calls_in_doubt",
+)
+
+
+def _figures(line: CostLine) -> tuple[int | str | None, ...]:
+    """Values of _FIGURES. Money in USD as exact decimal text, None where unknown."""
+    usage = line.usage
+    counts = (line.rows, usage.total_input, usage.cached, usage.write_5m + usage.write_1h, usage.output)
+    amounts = (line.cost, line.realtime_cost, line.saved, line.waste, line.rescue)
+    return (*counts, *map(money, amounts), line.doubts)
+
+
+def _json(lines: list[CostLine], names: tuple[str, ...]) -> bytes:
+    objects = [
+        {
+            "by": dict(zip(names, line.keys, strict=True)),
+            **dict(zip(_FIGURES, _figures(line), strict=True)),
+        }
+        for line in lines
+    ]
+    return msgspec.json.encode(objects) + b"\n"
+
+
+def _csv(lines: list[CostLine], names: tuple[str, ...]) -> bytes:
+    with io.StringIO(newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow((*names, *_FIGURES))
+        writer.writerows((*line.keys, *_figures(line)) for line in lines)
+        return out.getvalue().encode()
+
+
+def _parquet(lines: list[CostLine], names: tuple[str, ...]) -> bytes:
+    from halfrate.rows.arrow import need_pyarrow
+
+    need_pyarrow("Parquet")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    exact = pa.decimal128(38, 12)
+    keys = {name: [line.keys[i] for line in lines] for i, name in enumerate(names)}
+    columns: dict[str, Any] = {name: pa.array(values, pa.string()) for name, values in keys.items()}
+    for i, name in enumerate(_FIGURES):
+        values = [_figures(line)[i] for line in lines]
+        if name.endswith("_usd"):
+            columns[name] = pa.array(values, pa.string()).cast(exact)
+        else:
+            columns[name] = pa.array(values, pa.int64())
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)  # pyright: ignore[reportUnknownMemberType]
+    return sink.getvalue().to_pybytes()
+
+
+_FORMATS: Final[dict[str, Callable[[list[CostLine], tuple[str, ...]], bytes]]] = {
+    "json": _json,
+    "csv": _csv,
+    "parquet": _parquet,
+}

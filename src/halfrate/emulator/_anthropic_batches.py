@@ -9,7 +9,6 @@ is archived.
 """
 
 import mmap
-import random
 import re
 from array import array
 from collections import deque
@@ -18,11 +17,11 @@ from typing import Any
 
 import msgspec
 
-from halfrate.emulator._anthropic_run import AnthropicBatch, advance_batch, cancel_batch
+from halfrate.emulator._anthropic_run import AnthropicBatch, AnthropicJobs
 from halfrate.emulator._context import Context
-from halfrate.emulator._quirks import bend_create, draw_quirks, refuse_create
+from halfrate.emulator._jobs import Input
+from halfrate.emulator._quirks import draw_quirks, listed, visible
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Rows, Schedule
 from halfrate.emulator._settings import DAY
 from halfrate.emulator._wire import (
     ApiError,
@@ -49,13 +48,11 @@ class _RowHead(msgspec.Struct):
 _head = msgspec.json.Decoder(_RowHead)
 
 
-class AnthropicBatches:
-    """The message batches of every key (a workspace, here)."""
+class AnthropicBatches(AnthropicJobs):
+    """The calls about message batches. A key stands for a workspace, here."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
-        self._batches: dict[str, AnthropicBatch] = {}
-        self._live: dict[str, AnthropicBatch] = {}
+        super().__init__(context)
         # In order of creation, which is the order they are archived in.
         self._ageing: deque[AnthropicBatch] = deque()
 
@@ -70,10 +67,7 @@ class AnthropicBatches:
         ]
 
     def advance(self, now: float) -> None:
-        for batch in list(self._live.values()):
-            advance_batch(self._context, batch, now)
-            if batch.status == "ended":
-                del self._live[batch.id]
+        super().advance(now)
         while self._ageing and now >= self._archive_at(self._ageing[0]):
             self._drop_results(self._ageing.popleft())
 
@@ -81,57 +75,33 @@ class AnthropicBatches:
         return batch.created_at + self._context.limits.anthropic_result_days * DAY
 
     def _drop_results(self, batch: AnthropicBatch) -> None:
-        if batch.results is not None:
-            self._context.spool.drop(batch.results.path)
+        if batch.output is not None:
+            self._context.spool.drop(batch.output.path)
             self._context.meter.files_stored -= 1
             self._context.meter.bytes_stored -= batch.results_size
-            batch.results = None
+            batch.output = None
 
     async def _create(self, call: Call) -> Response:
-        context, faults = self._context, self._context.faults
-        context.meter.creates_received += 1
-        about = context.attempt()
-        refuse_create(faults, "anthropic", about)
-        path = await self._spooled(call)
+        context, about = self._context, self.attempt_create()
+        limit = context.limits.anthropic_batch_bytes
+        too_big = f"Request exceeds the maximum size of {limit} bytes."
+        path = await context.spool.write(body_chunks(call.request), limit, too_big)
         try:
-            rows_path, offsets = self._parsed(path)
+            source = self._parsed(path)
         finally:
             context.spool.drop(path)
         try:
-            self._check_queue(call, len(offsets), about)
+            self._check_queue(call, len(source.offsets), about)
         except ApiError:
-            context.spool.drop(rows_path)
+            context.spool.drop(source.path)
             raise
-        # The body may have taken a while to arrive.
-        batch = self._made(call, rows_path, offsets, context.clock.now())
-        self._batches[batch.id] = self._live[batch.id] = batch
+        batch = self._made(call, source)
+        self.keep(batch)
         self._ageing.append(batch)
-        context.meter.batches_created["anthropic"] += 1
-        context.meter.received(batch.rows.total)
-        response = json_response(self._view(call, batch))
-        bent = bend_create(faults, "anthropic", about, response)
-        if isinstance(bent, ApiError):
-            raise bent
-        return bent
+        return self.create_reply(about, self._view(call, batch))
 
-    async def _spooled(self, call: Call) -> Path:
-        limit, size, done = self._context.limits.anthropic_batch_bytes, 0, False
-        path = self._context.spool.new()
-        try:
-            with path.open("wb") as target:
-                async for chunk in body_chunks(call.request):
-                    size += len(chunk)
-                    if size > limit:
-                        raise ApiError(413, f"Request exceeds the maximum size of {limit} bytes.")
-                    target.write(chunk)
-            done = True
-        finally:
-            if not done:  # too big, or the client went away
-                self._context.spool.drop(path)
-        return path
-
-    def _parsed(self, path: Path) -> tuple[Path, "array[int]"]:
-        """Split the body into one line per request; returns the lines' file and where each starts."""
+    def _parsed(self, path: Path) -> Input:
+        """Split the body into one line per request."""
         if not path.stat().st_size:
             raise ApiError(400, "requests: Field required")
         with path.open("rb") as source:
@@ -142,15 +112,15 @@ class AnthropicBatches:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ApiError(400, f"requests: the body is not as expected: {error}") from None
         self._check_ids(requests)
-        rows_path, offsets, position = self._context.spool.new(), array("Q"), 0
-        with rows_path.open("wb") as target:
+        found, position = Input(self._context.spool.new(), array("Q")), 0
+        with found.path.open("wb") as target:
             for request in requests:
                 line = bytes(request)
                 if b"\n" in line:
                     line = msgspec.json.format(line, indent=-1)
-                offsets.append(position)
+                found.offsets.append(position)
                 position += target.write(line + b"\n")
-        return rows_path, offsets
+        return found
 
     def _check_ids(self, requests: list[msgspec.Raw]) -> None:
         if not requests:
@@ -183,25 +153,16 @@ class AnthropicBatches:
             message = "This request would exceed your organization's limit of batch requests in the queue."
             raise ApiError(429, message, headers=None if full is None else full.retry_after())
 
-    def _made(self, call: Call, path: Path, offsets: "array[int]", now: float) -> AnthropicBatch:
-        context, pace = self._context, self._context.pace
-        batch_id = context.new_id("msgbatch_")
-        quirks = draw_quirks(context.faults, "anthropic", batch_id, now)
-        order = list(range(len(offsets)))
-        if quirks.shuffled:
-            random.Random(f"{context.seed}:{batch_id}").shuffle(order)
-        starts_at = now + pace.validate + pace.queue + quirks.stuck_seconds
-        seconds = pace.per_1000_rows / 1000
-        return AnthropicBatch(
-            id=batch_id,
-            project=call.project,
-            version=call.request.header("anthropic-version"),
-            created_at=now,
-            expires_at=now + pace.window,
-            rows=Rows(path, offsets, array("I", order)),
-            schedule=Schedule.plan(len(order), starts_at, seconds, now + pace.window, quirks),
-            quirks=quirks,
-        )
+    def _made(self, call: Call, source: Input) -> AnthropicBatch:
+        # The body may have taken a while to arrive.
+        call = msgspec.structs.replace(call, now=self._context.clock.now())
+        batch_id, version = self._context.new_id("msgbatch_"), call.request.header("anthropic-version")
+        quirks = draw_quirks(self._context.faults, "anthropic", batch_id, call.now)
+        batch = AnthropicBatch(**self.begin(call, batch_id, source, quirks), version=version)
+        # A batch is in progress from its creation: nothing is validated before its rows run.
+        batch.validated_at, batch.phase = call.now, "running"
+        self._start(batch, call.now)
+        return batch
 
     def _view(self, call: Call, batch: AnthropicBatch) -> Document:
         host = call.request.header("host") or "localhost"
@@ -209,10 +170,8 @@ class AnthropicBatches:
         return batch.view(call.now, f"http://{host}", archive_at if call.now >= archive_at else None)
 
     def _get(self, call: Call) -> AnthropicBatch:
-        found = self._batches.get(call.arg)
-        if found is None or found.project != call.project or found.quirks.hidden_until > call.now:
-            raise ApiError(404, f"Message batch {call.arg} not found.")
-        return found
+        missing = f"Message batch {call.arg} not found."
+        return visible(self._jobs.get(call.arg), call.project, call.now, missing)
 
     async def _retrieve(self, call: Call) -> Response:
         return json_response(self._view(call, self._get(call)))
@@ -220,11 +179,7 @@ class AnthropicBatches:
     async def _list(self, call: Call) -> Response:
         params = call.request.params()
         limit = whole_number(params.get("limit"), "limit", 20, 1, 1_000)
-        found = [
-            batch
-            for batch in reversed(self._batches.values())
-            if batch.project == call.project and batch.quirks.unlisted_until <= call.now
-        ]
+        found = listed(reversed(self._jobs.values()), call.project, call.now)
         ids = [batch.id for batch in found]
         before, after = params.get("before_id"), params.get("after_id")
         for cursor in (before, after):
@@ -242,22 +197,25 @@ class AnthropicBatches:
 
     async def _results(self, call: Call) -> Response:
         batch = self._get(call)
-        if batch.status != "ended":
+        if batch.live:
             raise ApiError(400, f"Batch {batch.id} has no available results yet: it has not ended.")
-        if batch.results is None:
+        if batch.output is None:
             raise ApiError(404, f"The results of message batch {batch.id} are not available.")
         headers = {"content-type": "application/x-jsonl", "content-length": str(batch.results_size)}
-        return Response(200, file_chunks(batch.results.path, batch.results_size), headers)
+        return Response(200, file_chunks(batch.output.path, batch.results_size), headers)
 
     async def _cancel(self, call: Call) -> Response:
         batch = self._get(call)
-        cancel_batch(self._context, batch, call.now)
+        if not batch.live:
+            message = f"Message batch {batch.id} has already ended and cannot be canceled."
+            raise ApiError(400, message)
+        self.cancel(batch, call.now)
         return json_response(self._view(call, batch))
 
     async def _delete(self, call: Call) -> Response:
         batch = self._get(call)
-        if batch.status != "ended":
+        if batch.live:
             raise ApiError(400, f"Message batch {batch.id} cannot be deleted while it is being processed.")
         self._drop_results(batch)
-        del self._batches[batch.id]
+        del self._jobs[batch.id]
         return json_response({"id": batch.id, "type": "message_batch_deleted"})

@@ -67,7 +67,7 @@ def _check_messages(given: object) -> None:
         raise ApiError(400, "messages: at least one message is required")
     for number, item in enumerate(messages):
         message = as_document(item)
-        if message is None or message.get("role") not in {"user", "assistant", "system"}:
+        if message is None or message.get("role") not in ("user", "assistant", "system"):
             raise ApiError(400, f"messages.{number}.role: Input should be 'user' or 'assistant'")
         if not isinstance(message.get("content"), str | list):
             raise ApiError(400, f"messages.{number}.content: Field required")
@@ -140,7 +140,7 @@ def _schema(params: Document) -> Document | None:
 def _forced_tool(params: Document) -> Document | None:
     """The tool a request must use, by its name or because it may use any."""
     choice = as_document(params.get("tool_choice")) or {}
-    if choice.get("type") not in {"tool", "any"}:
+    if choice.get("type") not in ("tool", "any"):
         return None
     for tool in documents(params.get("tools")):
         if choice["type"] == "any" or tool.get("name") == choice.get("name"):

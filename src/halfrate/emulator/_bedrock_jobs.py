@@ -18,24 +18,16 @@ from typing import Any, Final
 import msgspec
 
 from halfrate.emulator._bedrock_input import InputReader, read_row
-from halfrate.emulator._bedrock_models import answer, decoded, resolve
+from halfrate.emulator._bedrock_models import answer, resolve
 from halfrate.emulator._bedrock_wire import conflict, quota
 from halfrate.emulator._context import Context, rfc3339
 from halfrate.emulator._jobs import Job, Jobs, Result, Row
 from halfrate.emulator._prices import Model
-from halfrate.emulator._quirks import bend_create, draw_quirks, injected, refuse_create
+from halfrate.emulator._quirks import draw_quirks, injected, listed, visible
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Answered, Ask, Lines, Rows, broken
+from halfrate.emulator._rows import Answered, Ask, Lines
 from halfrate.emulator._s3_client import BucketError, bucket_of
-from halfrate.emulator._wire import (
-    ApiError,
-    Document,
-    Response,
-    as_document,
-    json_response,
-    read_document,
-    whole_number,
-)
+from halfrate.emulator._wire import ApiError, Document, Response, as_document, json_response, whole_number
 
 ACCOUNT: Final = "123456789012"
 KINDS: Final = ("InvokeModel", "Converse")
@@ -137,9 +129,9 @@ class BedrockJobs(Jobs[BedrockJob]):
         row = read_row(line)
         return Row(row.id, bytes(row.body), row.part)
 
-    def answer(self, job: BedrockJob, row: Row, ask: Ask) -> Answered:
+    def answer(self, job: BedrockJob, body: Document, ask: Ask) -> Answered:
         kind = job.request.get("modelInvocationType", KINDS[0])
-        return answer(self._context, job.model, kind, decoded(row.raw), ask)
+        return answer(self._context, job.model, kind, body, ask)
 
     def line(self, job: BedrockJob, result: Result) -> Document:
         line: Document = {"recordId": result.row.id, "modelInput": msgspec.Raw(result.row.raw)}
@@ -157,8 +149,7 @@ class BedrockJobs(Jobs[BedrockJob]):
     ) -> None:
         if row.part not in job.parts:
             job.parts[row.part] = Lines(self._context.spool.new())
-        encoded = msgspec.json.encode(line) + b"\n"
-        job.parts[row.part].add(broken(encoded) if malformed else encoded)
+        job.parts[row.part].add_document(line, malformed=malformed)
 
     def ended(self, job: BedrockJob, at: float) -> None:
         if job.started_at is None:
@@ -195,18 +186,9 @@ class BedrockJobs(Jobs[BedrockJob]):
         }
 
     async def _create(self, call: Call) -> Response:
-        context, faults = self._context, self._context.faults
-        body = await read_document(call.request)
-        call = msgspec.structs.replace(call, now=context.clock.now())
-        context.meter.creates_received += 1
-        about = context.attempt()
-        refuse_create(faults, "bedrock", about)
+        call, body, about = await self.read_create(call)
         job = self._repeated(call, body) or self._made(call, body, about)
-        response = json_response({"jobArn": job.arn})
-        bent = bend_create(faults, "bedrock", about, response)
-        if isinstance(bent, ApiError):
-            raise bent
-        return bent
+        return self.create_reply(about, {"jobArn": job.arn})
 
     def _repeated(self, call: Call, body: Document) -> BedrockJob | None:
         """The job that a call with the same token has made."""
@@ -229,18 +211,9 @@ class BedrockJobs(Jobs[BedrockJob]):
         if quirks.fail_code is not None:
             source.problems.append(f"{quirks.fail_code} at line {quirks.fail_line}")
         hours = float(body.get("timeoutDurationInHours", 24))
-        times = self.timing(job_id, quirks, len(source.offsets), call.now, hours)
         region = call.project.rpartition("/")[2]
         job = BedrockJob(
-            id=job_id,
-            project=call.project,
-            created_at=call.now,
-            validated_at=times.validated_at,
-            expires_at=times.expires_at,
-            rows=Rows(source.path, source.offsets, times.order),
-            schedule=times.schedule,
-            quirks=quirks,
-            problems=source.problems,
+            **self.begin(call, job_id, source, quirks, hours=hours),
             arn=f"arn:aws:bedrock:{region}:{ACCOUNT}:model-invocation-job/{job_id}",
             request=body,
             model=model,
@@ -263,11 +236,8 @@ class BedrockJobs(Jobs[BedrockJob]):
             raise quota(f"You have reached the quota of {len(live)} in-progress and submitted batch jobs.")
 
     def _get(self, call: Call) -> BedrockJob:
-        identifier = call.args[-1]
-        found = self._jobs.get(identifier)
-        if found is None or found.project != call.project or found.quirks.hidden_until > call.now:
-            raise ApiError(404, "Could not find the model invocation job. Check its identifier.")
-        return found
+        missing = "Could not find the model invocation job. Check its identifier."
+        return visible(self._jobs.get(call.args[-1]), call.project, call.now, missing)
 
     async def _retrieve(self, call: Call) -> Response:
         return json_response(self._get(call).view(call.now))
@@ -275,11 +245,7 @@ class BedrockJobs(Jobs[BedrockJob]):
     async def _list(self, call: Call) -> Response:
         params = call.request.params()
         matches = _filter(params, call.now)
-        found = [
-            job
-            for job in self._jobs.values()
-            if job.project == call.project and job.quirks.unlisted_until <= call.now and matches(job)
-        ]
+        found = list(filter(matches, listed(self._jobs.values(), call.project, call.now)))
         if params.get("sortOrder", "Descending") != "Ascending":
             found.reverse()
         most = whole_number(params.get("maxResults"), "maxResults", 100, 1, 1_000)

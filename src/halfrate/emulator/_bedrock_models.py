@@ -10,8 +10,6 @@ from hashlib import shake_256
 from math import sqrt
 from typing import Final
 
-import msgspec
-
 from halfrate.emulator._answers import Twist, write_text
 from halfrate.emulator._anthropic_models import VERSIONS
 from halfrate.emulator._anthropic_models import answer as anthropic_answer
@@ -84,7 +82,7 @@ def _converse(model: Model, body: Document, ask: Ask) -> Answered:
     question = ""
     for number, message in enumerate(messages):
         found = as_document(message)
-        if found is None or found.get("role") not in {"user", "assistant"}:
+        if found is None or found.get("role") not in ("user", "assistant"):
             raise ApiError(400, f"messages.{number}.role: expected 'user' or 'assistant'.")
         if not list(documents(found.get("content"))):
             raise ApiError(400, f"messages.{number}.content: expected a non-empty list of blocks.")
@@ -181,8 +179,3 @@ def _vector(text: str, dimensions: int) -> list[float]:
     raw.frombytes(shake_256(text.encode(errors="replace")).digest(dimensions * 2))
     length = sqrt(sum(value * value for value in raw)) or 1.0
     return [round(value / length, 8) for value in raw]
-
-
-def decoded(raw: bytes) -> Document:
-    """A body that has been checked to be an object."""
-    return msgspec.json.decode(raw)

@@ -20,10 +20,10 @@ from halfrate.emulator._cohere_models import answer, resolve
 from halfrate.emulator._cohere_wire import refused
 from halfrate.emulator._context import Context, rfc3339
 from halfrate.emulator._jobs import Job, Jobs, Result, Row
-from halfrate.emulator._quirks import bend_create, draw_quirks, injected, refuse_create
+from halfrate.emulator._quirks import draw_quirks, listed, refuse_full, visible
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Answered, Ask, Rows
-from halfrate.emulator._wire import ApiError, Document, Response, json_response, read_document, whole_number
+from halfrate.emulator._rows import Answered, Ask
+from halfrate.emulator._wire import ApiError, Document, Response, json_response, whole_number
 
 _STATUSES: Final = {
     "validating": "QUEUED",
@@ -106,8 +106,8 @@ class CohereBatches(Jobs[CohereBatch]):
     def asked(self, job: CohereBatch, body: Document) -> Document:
         return {**body, "model": job.model}
 
-    def answer(self, job: CohereBatch, row: Row, ask: Ask) -> Answered:
-        return answer(self._context, self.asked(job, msgspec.json.decode(row.raw)), ask)
+    def answer(self, job: CohereBatch, body: Document, ask: Ask) -> Answered:
+        return answer(self._context, body, ask)
 
     def line(self, job: CohereBatch, result: Result) -> Document:
         """A record. An error is a text and nothing else; one that has none is "" like no error at all."""
@@ -147,21 +147,9 @@ class CohereBatches(Jobs[CohereBatch]):
         return job.containers[-1]
 
     async def _create(self, call: Call) -> Response:
-        context, faults = self._context, self._context.faults
-        body = await read_document(call.request)
-        call = msgspec.structs.replace(call, now=context.clock.now())
-        context.meter.creates_received += 1
-        about = context.attempt()
-        refuse_create(faults, "cohere", about)
-        full = faults.strike("queue-full", "cohere", about)
-        if full is not None:
-            raise injected(full.whole("status"), full.retry_after())
-        made = self._made(call, body)
-        response = json_response({"batch": made.view(call.now)})
-        bent = bend_create(faults, "cohere", about, response)
-        if isinstance(bent, ApiError):
-            raise bent
-        return bent
+        call, body, about = await self.read_create(call)
+        refuse_full(self._context.faults, "cohere", about)
+        return self.create_reply(about, {"batch": self._made(call, body).view(call.now)})
 
     def _made(self, call: Call, body: Document) -> CohereBatch:
         for key in ("name", "input_dataset_id", "model"):
@@ -174,21 +162,12 @@ class CohereBatches(Jobs[CohereBatch]):
         if dataset.status(call.now) != "validated":
             raise refused(f"dataset {dataset_id} is not validated.")
         source = self._datasets.rows(dataset)
-        batch_id = str(uuid.UUID(int=self._context.random.getrandbits(128), version=4))
+        batch_id = self._context.new_uuid()
         quirks = draw_quirks(self._context.faults, "cohere", batch_id, call.now)
         if quirks.fail_code is not None:
             source.problems.append(f"line {quirks.fail_line}: {quirks.fail_code}")
-        times = self.timing(batch_id, quirks, len(source.offsets), call.now)
         batch = CohereBatch(
-            id=batch_id,
-            project=call.project,
-            created_at=call.now,
-            validated_at=times.validated_at,
-            expires_at=times.expires_at,
-            rows=Rows(source.path, source.offsets, times.order),
-            schedule=times.schedule,
-            quirks=quirks,
-            problems=source.problems,
+            **self.begin(call, batch_id, source, quirks),
             name=body["name"],
             model=model,
             input_dataset_id=dataset_id,
@@ -197,21 +176,15 @@ class CohereBatches(Jobs[CohereBatch]):
         return batch
 
     def _get(self, call: Call) -> CohereBatch:
-        found = self._jobs.get(call.arg)
-        if found is None or found.project != call.project or found.quirks.hidden_until > call.now:
-            raise ApiError(404, f"batch with id {call.arg} not found")
-        return found
+        missing = f"batch with id {call.arg} not found"
+        return visible(self._jobs.get(call.arg), call.project, call.now, missing)
 
     async def _retrieve(self, call: Call) -> Response:
         return json_response({"batch": self._get(call).view(call.now)})
 
     async def _list(self, call: Call) -> Response:
         params = call.request.params()
-        found = [
-            batch
-            for batch in self._jobs.values()
-            if batch.project == call.project and batch.quirks.unlisted_until <= call.now
-        ]
+        found = listed(self._jobs.values(), call.project, call.now)
         match params.get("order_by", "").split() or ["created_at"]:
             case ["created_at", *way]:
                 pass

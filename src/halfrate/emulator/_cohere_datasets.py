@@ -9,7 +9,6 @@ and live for twelve hours, as the real ones do. A dataset goes away after thirty
 
 import re
 import shutil
-import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -141,8 +140,7 @@ class Datasets:
         number, name = place
         key = f"{number:03}_{name.replace('/', '-')}"
         kept = self._shelf.add(f"{dataset_id}/{key}", project, name, path, at)
-        part_id = str(uuid.UUID(int=self._context.random.getrandbits(128), version=4))
-        return Part(id=part_id, name=name, key=key, kept=kept, rows=rows)
+        return Part(id=self._context.new_uuid(), name=name, key=key, kept=kept, rows=rows)
 
     def _drop(self, dataset: Dataset) -> None:
         for part in (*dataset.parts, *filter(None, [dataset.original])):
@@ -232,10 +230,8 @@ class Datasets:
         return json_response({})
 
     async def _download(self, call: Call) -> Response:
-        kept = self._shelf.find(call.project, "/".join(call.args))
-        if kept is None:
-            raise ApiError(404, "The specified key does not exist.")
-        return file_response(kept)
+        missing = "The specified key does not exist."
+        return file_response(self._shelf.get(call.project, "/".join(call.args), missing))
 
     def _view(self, call: Call, dataset: Dataset) -> Document:
         """The dataset as the API shows it: what there is nothing to say of is left out."""

@@ -29,11 +29,7 @@ class CohereSurface(Surface):
 
     def authenticated(self, request: Request) -> str:
         if request.path.startswith("/signed/"):
-            signature = request.params().get("signature", "")
-            project = self._tickets.project(signature, f"/cohere{request.path}")
-            if project is None:
-                raise ApiError(403, "The signature is not valid, or no longer.")
-            return project
+            return self._tickets.holder(request, "/cohere")
         key = bearer(request)
         if not key:
             raise ApiError(401, "no api key supplied")

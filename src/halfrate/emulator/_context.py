@@ -1,6 +1,7 @@
 """What every part of the world shares: time, chance, faults, limits, the meter, the disk."""
 
 import random
+import uuid
 from datetime import UTC, datetime
 
 from halfrate.emulator._bigquery_store import Tables
@@ -50,6 +51,10 @@ class Context:
     def new_id(self, prefix: str) -> str:
         """An id in the provider's style: its prefix and 24 hexadecimal digits."""
         return f"{prefix}{self.random.getrandbits(96):024x}"
+
+    def new_uuid(self) -> str:
+        """An id for the providers that have UUIDs."""
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def reply_id(self) -> str:
         """The id of one reply, for its header."""

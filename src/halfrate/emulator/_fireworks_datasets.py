@@ -199,27 +199,14 @@ class Datasets:
         return self._tickets.sign(call, path, _URL_SECONDS)
 
     async def _download(self, call: Call) -> Response:
-        dataset = self._get(call)
-        kept = self._shelf.find(call.project, _file_id(dataset, call.args[2]))
-        if kept is None:
-            raise ApiError(404, "The specified key does not exist.")
-        return file_response(kept)
+        file_id, missing = _file_id(self._get(call), call.args[2]), "The specified key does not exist."
+        return file_response(self._shelf.get(call.project, file_id, missing))
 
     async def _put(self, call: Call) -> Response:
         dataset = self._get(call)
-        limit, size, done = self._context.limits.fireworks_input_bytes, 0, False
-        path = self._context.spool.new()
-        try:
-            with path.open("wb") as target:
-                async for chunk in body_chunks(call.request):
-                    size += len(chunk)
-                    if size > limit:
-                        raise ApiError(413, f"the file is larger than {limit} bytes")
-                    target.write(chunk)
-            done = True
-        finally:
-            if not done:  # too big, or the client went away
-                self._context.spool.drop(path)
+        limit = self._context.limits.fireworks_input_bytes
+        too_big = f"the file is larger than {limit} bytes"
+        path = await self._context.spool.write(body_chunks(call.request), limit, too_big)
         self._shelf.delay(self.add_file(dataset, call.args[2], path, self._context.clock.now()))
         return Response(200)
 

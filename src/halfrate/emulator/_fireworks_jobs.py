@@ -21,17 +21,10 @@ from halfrate.emulator._fireworks_input import check_dataset, read_row
 from halfrate.emulator._fireworks_models import answer, defaults, resolve
 from halfrate.emulator._fireworks_wire import INFERENCE, error_document
 from halfrate.emulator._jobs import Input, Job, Jobs, Result, Row
-from halfrate.emulator._quirks import bend_create, draw_quirks, injected, refuse_create
+from halfrate.emulator._quirks import draw_quirks, injected, listed, refuse_full, visible
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Answered, Ask, Rows
-from halfrate.emulator._wire import (
-    ApiError,
-    Document,
-    Response,
-    as_document,
-    json_response,
-    read_document,
-)
+from halfrate.emulator._rows import Answered, Ask
+from halfrate.emulator._wire import ApiError, Document, Response, as_document, json_response
 
 RESULTS, ERRORS = "BIJOutputSet.jsonl", "error-data"
 _STATES: Final = {
@@ -143,8 +136,8 @@ class FireworksJobs(Jobs[FireworksJob]):
     def asked(self, job: FireworksJob, body: Document) -> Document:
         return {**job.parameters, **body, "model": job.model}
 
-    def answer(self, job: FireworksJob, row: Row, ask: Ask) -> Answered:
-        return answer(self._context, self.asked(job, msgspec.json.decode(row.raw)), ask)
+    def answer(self, job: FireworksJob, body: Document, ask: Ask) -> Answered:
+        return answer(self._context, body, ask)
 
     def line(self, job: FireworksJob, result: Result) -> Document:
         row_id = result.row.id or ""
@@ -182,21 +175,9 @@ class FireworksJobs(Jobs[FireworksJob]):
         job.output = job.errors = None
 
     async def _create(self, call: Call) -> Response:
-        context, faults = self._context, self._context.faults
-        body = await read_document(call.request)
-        call = msgspec.structs.replace(call, now=context.clock.now())
-        context.meter.creates_received += 1
-        about = context.attempt()
-        refuse_create(faults, "fireworks", about)
-        full = faults.strike("queue-full", "fireworks", about)
-        if full is not None:
-            raise injected(full.whole("status"), full.retry_after())
-        job = self._made(call, body)
-        response = json_response(job.view(call.now))
-        bent = bend_create(faults, "fireworks", about, response)
-        if isinstance(bent, ApiError):
-            raise bent
-        return bent
+        call, body, about = await self.read_create(call)
+        refuse_full(self._context.faults, "fireworks", about)
+        return self.create_reply(about, self._made(call, body).view(call.now))
 
     def _made(self, call: Call, body: Document) -> FireworksJob:
         context = self._context
@@ -222,17 +203,8 @@ class FireworksJobs(Jobs[FireworksJob]):
         quirks = draw_quirks(context.faults, "fireworks", key, call.now)
         if quirks.fail_code is not None:
             source.problems.append(f"Dataset has a syntax error: line {quirks.fail_line}: {quirks.fail_code}")
-        times = self.timing(key, quirks, len(source.offsets), call.now)
         job = FireworksJob(
-            id=key,
-            project=call.project,
-            created_at=call.now,
-            validated_at=times.validated_at,
-            expires_at=times.expires_at,
-            rows=Rows(source.path, source.offsets, times.order),
-            schedule=times.schedule,
-            quirks=quirks,
-            problems=source.problems,
+            **self.begin(call, key, source, quirks),
             account=call.arg,
             name=name,
             display_name=str(_read(body, "displayName", "display_name") or ""),
@@ -284,10 +256,7 @@ class FireworksJobs(Jobs[FireworksJob]):
 
     def _get(self, call: Call) -> FireworksJob:
         name = f"accounts/{call.arg}/batchInferenceJobs/{call.args[1]}"
-        found = self._jobs.get(_key(call.project, name))
-        if found is None or found.quirks.hidden_until > call.now:
-            raise ApiError(404, "resource not found")
-        return found
+        return visible(self._jobs.get(_key(call.project, name)), call.project, call.now, "resource not found")
 
     async def _retrieve(self, call: Call) -> Response:
         return json_response(self._get(call).view(call.now))
@@ -297,9 +266,8 @@ class FireworksJobs(Jobs[FireworksJob]):
         terms = _terms(params.get("filter", ""))
         found = [
             job.view(call.now)
-            for job in reversed(self._jobs.values())
-            if (job.project, job.account) == (call.project, call.arg)
-            and job.quirks.unlisted_until <= call.now
+            for job in listed(reversed(self._jobs.values()), call.project, call.now)
+            if job.account == call.arg
         ]
         found = [view for view in found if all(_holds(view, *term) for term in terms)]
         order = params.get("orderBy", "create_time desc").split()

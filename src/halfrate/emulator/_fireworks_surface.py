@@ -34,11 +34,7 @@ class FireworksSurface(Surface):
 
     def authenticated(self, request: Request) -> str:
         if request.path.startswith("/signed/"):
-            signature = request.params().get("signature", "")
-            project = self._tickets.project(signature, f"/fireworks{request.path}")
-            if project is None:
-                raise ApiError(403, "The signature is not valid, or no longer.")
-            return project
+            return self._tickets.holder(request, "/fireworks")
         key = bearer(request)
         if not key or is_bad(key):
             raise ApiError(403, "The API key you provided is invalid.")

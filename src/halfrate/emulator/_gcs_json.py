@@ -3,7 +3,6 @@
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,12 +10,11 @@ import msgspec
 
 from halfrate.emulator._context import Context, rfc3339
 from halfrate.emulator._gcs_store import StoredObject
-from halfrate.emulator._gcs_wire import byte_range, related, spooled
-from halfrate.emulator._quirks import bend_download
+from halfrate.emulator._gcs_wire import byte_range, related
+from halfrate.emulator._quirks import bend_download, reset_upload
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._wire import (
     ApiError,
-    Delivery,
     Document,
     Request,
     Response,
@@ -82,14 +80,14 @@ class GcsJson:
         kind = params.get("uploadType", "")
         if kind == "resumable":
             return await self._start(call)
-        if context.faults.strike("upload-reset", "gcs", context.attempt()):
-            return await _reset(call.request)
+        if reset := await reset_upload(context.faults, "gcs", context.attempt(), call.request):
+            return reset
         document: Document = {}
         content_type = call.request.header("content-type")
         if kind == "multipart":
             document, content_type, path = await related(call.request, context.spool)
         elif kind == "media":
-            path = await spooled(call.request, context.spool)
+            path = await context.spool.write(body_chunks(call.request))
         else:
             raise ApiError(400, f"Unknown upload type: {kind!r}")
         name = params.get("name") or document.get("name")
@@ -135,8 +133,8 @@ class GcsJson:
     async def _continue(self, call: Call) -> Response:
         upload_id, session = self._session(call)
         context, request = self._context, call.request
-        if context.faults.strike("upload-reset", "gcs", context.attempt()):
-            return await _reset(request)
+        if reset := await reset_upload(context.faults, "gcs", context.attempt(), request):
+            return reset
         match = _CONTENT_RANGE.fullmatch(request.header("content-range"))
         start = int(match[1]) if match is not None and match[1] else session.received
         total = int(match[3]) if match is not None and match[3] != "*" else None
@@ -230,10 +228,7 @@ def object_response(stored: StoredObject, request: Request) -> Response:
 
 def object_headers(stored: StoredObject) -> dict[str, str]:
     return {
-        "content-type": stored.content_type,
-        "etag": stored.etag,
-        "last-modified": formatdate(stored.created_at, usegmt=True),
-        "accept-ranges": "bytes",
+        **stored.headers,
         "x-goog-generation": str(stored.generation),
         "x-goog-metageneration": "1",
         "x-goog-hash": f"md5={stored.md5}",
@@ -250,13 +245,6 @@ def read_token(token: str) -> str:
         return urlsafe_b64decode(token).decode()
     except (Base64Error, UnicodeDecodeError, ValueError):
         raise ApiError(400, "Invalid page token.") from None
-
-
-async def _reset(request: Request) -> Response:
-    """The connection goes in mid-upload; what had come is forgotten."""
-    async for _ in body_chunks(request):
-        break
-    return Response(400, delivery=Delivery(drop=True))
 
 
 def _incomplete(session: _Session) -> Response:

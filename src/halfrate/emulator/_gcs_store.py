@@ -7,6 +7,7 @@ not keep theirs apart, and everybody may read and write everything.
 import bisect
 from base64 import b64encode
 from collections.abc import Iterator
+from email.utils import formatdate
 from hashlib import md5
 from pathlib import Path
 
@@ -37,6 +38,16 @@ class StoredObject(msgspec.Struct, frozen=True):
     @property
     def md5(self) -> str:
         return b64encode(self.digest).decode()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What both stores say of an object in the headers of a reply."""
+        return {
+            "content-type": self.content_type,
+            "etag": self.etag,
+            "last-modified": formatdate(self.created_at, usegmt=True),
+            "accept-ranges": "bytes",
+        }
 
     def chunks(self, start: int, stop: int) -> Iterator[bytes]:
         """The bytes from `start` up to `stop`."""

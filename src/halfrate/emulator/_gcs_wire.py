@@ -1,4 +1,4 @@
-"""What Cloud Storage's two APIs share: errors, byte ranges, bodies on their way to disk, multipart uploads."""
+"""What Cloud Storage's two APIs share: errors, byte ranges, multipart uploads."""
 
 import mmap
 import re
@@ -46,26 +46,12 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
     return start, stop
 
 
-async def spooled(request: Request, spool: Spool) -> Path:
-    """The body in a file of its own; nothing stays behind when it does not arrive whole."""
-    path, done = spool.new(), False
-    try:
-        with path.open("wb") as target:
-            async for chunk in body_chunks(request):
-                target.write(chunk)
-        done = True
-    finally:
-        if not done:
-            spool.drop(path)
-    return path
-
-
 async def related(request: Request, spool: Spool) -> tuple[Document, str, Path]:
     """(metadata, content type, bytes) of a multipart/related upload (RFC 2387)."""
     found = _BOUNDARY.search(request.header("content-type"))
     if found is None:
         raise ApiError(400, "The multipart upload has no boundary.")
-    path = await spooled(request, spool)
+    path = await spool.write(body_chunks(request))
     try:
         if not path.stat().st_size:
             raise ApiError(400, "The multipart upload is empty.")

@@ -10,9 +10,9 @@ import msgspec
 from halfrate.emulator._context import Context, rfc3339
 from halfrate.emulator._gcs_json import object_headers, object_response, read_token, write_token
 from halfrate.emulator._gcs_store import StoredObject
-from halfrate.emulator._gcs_wire import spooled
+from halfrate.emulator._quirks import reset_upload
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._wire import ApiError, Delivery, Response, body_chunks, file_chunks, read_body
+from halfrate.emulator._wire import ApiError, Response, body_chunks, file_chunks, read_body
 
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
 _CODES = {400: "InvalidArgument", 404: "NoSuchKey", 412: "PreconditionFailed", 416: "InvalidRange"}
@@ -72,15 +72,13 @@ class GcsXml:
     async def _put(self, call: Call) -> Response:
         context, request = self._context, call.request
         params = request.params()
-        if context.faults.strike("upload-reset", "gcs", context.attempt()):
-            async for _ in body_chunks(request):
-                break
-            return Response(400, delivery=Delivery(drop=True))
+        if reset := await reset_upload(context.faults, "gcs", context.attempt(), request):
+            return reset
         if "uploadId" in params:
             return await self._put_part(call, params["uploadId"], params.get("partNumber", ""))
         bucket, name = call.args
         source = request.header("x-goog-copy-source")
-        path = self._copied(source) if source else await spooled(request, context.spool)
+        path = self._copied(source) if source else await context.spool.write(body_chunks(request))
         try:
             wanted = request.headers.get("x-goog-if-generation-match")
             context.buckets.check_generation(bucket, name, wanted)
@@ -113,7 +111,7 @@ class GcsXml:
         upload = self._upload(upload_id)
         if not number.isdecimal():
             raise _failed(400, "Invalid part number.")
-        upload.parts[int(number)] = await spooled(call.request, self._context.spool)
+        upload.parts[int(number)] = await self._context.spool.write(body_chunks(call.request))
         return Response(200, b"", {"etag": f'"{upload_id}-{number}"'})
 
     def _upload(self, upload_id: str) -> _Parts:

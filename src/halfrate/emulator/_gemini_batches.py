@@ -4,8 +4,6 @@ A project may have 100 of them unfinished, and so many enqueued tokens of a mode
 429 RESOURCE_EXHAUSTED. Create is not idempotent. Webhooks of a batch are not delivered here.
 """
 
-import random
-from array import array
 from collections.abc import Iterator
 
 import msgspec
@@ -15,11 +13,20 @@ from halfrate.emulator._gemini_files import GeminiFiles
 from halfrate.emulator._gemini_input import Read, read_lines
 from halfrate.emulator._gemini_models import served
 from halfrate.emulator._gemini_run import GeminiBatch, advance_batch, cancel_batch, drop_results
-from halfrate.emulator._gemini_wire import not_found, page, pick, pick_document, read_request, whole
+from halfrate.emulator._gemini_wire import (
+    MISSING,
+    listing,
+    not_found,
+    page,
+    pick,
+    pick_document,
+    read_request,
+    whole,
+)
 from halfrate.emulator._prices import Model
-from halfrate.emulator._quirks import bend_create, draw_quirks, refuse_create
+from halfrate.emulator._quirks import bend_create, draw_quirks, listed, refuse_create, visible
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Rows, Schedule
+from halfrate.emulator._rows import Rows, Schedule, finishing_order, first_row_at
 from halfrate.emulator._wire import ApiError, Document, Response, as_list, json_response
 
 _WINDOWS = 2
@@ -77,10 +84,7 @@ class GeminiBatches:
         self._batches[batch.id] = self._live[batch.id] = batch
         context.meter.batches_created["gemini"] += 1
         context.meter.received(batch.rows.total)
-        bent = bend_create(faults, "gemini", about, json_response(batch.view(call.now, output=True)))
-        if isinstance(bent, ApiError):
-            raise bent
-        return bent
+        return bend_create(faults, "gemini", about, json_response(batch.view(call.now, output=True)))
 
     def _read(self, call: Call, source: Document, *, embeds: bool) -> Read:
         """The rows that a create call names, in a file of their own. ApiError 400 for none."""
@@ -122,10 +126,8 @@ class GeminiBatches:
         context, pace = self._context, self._context.pace
         batch_id, now = context.new_id(""), context.clock.now()
         quirks = draw_quirks(context.faults, "gemini", batch_id, now)
-        order = list(range(len(found.offsets)))
-        if quirks.shuffled:
-            random.Random(f"{context.seed}:{batch_id}").shuffle(order)
-        starts_at = now + pace.validate + pace.queue + quirks.stuck_seconds
+        order = finishing_order(f"{context.seed}:{batch_id}", len(found.offsets), quirks)
+        starts_at = first_row_at(pace, now, quirks)
         deadline, seconds = now + _WINDOWS * pace.window, pace.per_1000_rows / 1000
         priority = whole(given.get("priority"))
         self._serial += 1
@@ -140,7 +142,7 @@ class GeminiBatches:
             created_at=now,
             updated_at=now,
             serial=self._serial,
-            rows=Rows(found.path, found.offsets, array("I", order)),
+            rows=Rows(found.path, found.offsets, order),
             tokens=found.tokens,
             schedule=Schedule.plan(len(order), starts_at, seconds, deadline, quirks),
             quirks=quirks,
@@ -148,10 +150,7 @@ class GeminiBatches:
         )
 
     def _named(self, call: Call) -> GeminiBatch:
-        found = self._batches.get(call.arg)
-        if found is None or found.project != call.project or found.quirks.hidden_until > call.now:
-            raise not_found()
-        return found
+        return visible(self._batches.get(call.arg), call.project, call.now, MISSING)
 
     async def _get(self, call: Call) -> Response:
         return json_response(self._named(call).view(call.now, output=True))
@@ -159,14 +158,10 @@ class GeminiBatches:
     async def _list(self, call: Call) -> Response:
         mine = [
             (batch.serial, batch)
-            for batch in reversed(self._batches.values())
-            if batch.project == call.project and batch.quirks.unlisted_until <= call.now
+            for batch in listed(reversed(self._batches.values()), call.project, call.now)
         ]
         shown, token = page(call.request, mine, 50, 100)
-        found: Document = {}
-        if shown:
-            found["operations"] = [batch.view(call.now, output=False) for batch in shown]
-        return json_response({**found, "nextPageToken": token} if token else found)
+        return listing("operations", [batch.view(call.now, output=False) for batch in shown], token)
 
     async def _cancel(self, call: Call) -> Response:
         cancel_batch(self._context, self._named(call), call.now)

@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 
 from halfrate.emulator._context import Context, rfc3339
-from halfrate.emulator._gemini_wire import not_found, page, pick, pick_document, whole
+from halfrate.emulator._gemini_wire import listing, not_found, page, pick, pick_document, whole
+from halfrate.emulator._quirks import reset_upload
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._wire import (
     ApiError,
-    Delivery,
     Document,
     Request,
     Response,
@@ -219,10 +219,9 @@ class GeminiFiles:
         if not commands & {"upload", "finalize"}:
             raise ApiError(400, "Invalid X-Goog-Upload-Command.")
         if upload.file is None and "upload" in commands:
-            if self._context.faults.strike("upload-reset", "gemini", self._context.attempt()):
-                async for _ in body_chunks(call.request):
-                    break
-                return Response(400, delivery=Delivery(drop=True))
+            context = self._context
+            if reset := await reset_upload(context.faults, "gemini", context.attempt(), call.request):
+                return reset
             await self._take(upload, call.request)
         if "finalize" in commands and upload.file is None:
             self._finish(upload)
@@ -284,8 +283,7 @@ class GeminiFiles:
         mine = [(stored.serial, stored) for stored in self._files.values() if stored.project == call.project]
         mine.sort(key=lambda pair: pair[0], reverse=True)
         shown, token = page(call.request, mine, 10, 100)
-        found: Document = {"files": [stored.view(origin(call.request)) for stored in shown]} if shown else {}
-        return json_response({**found, "nextPageToken": token} if token else found)
+        return listing("files", [stored.view(origin(call.request)) for stored in shown], token)
 
     async def _delete(self, call: Call) -> Response:
         self.drop(self._named(call))

@@ -26,7 +26,6 @@ from halfrate.emulator._rows import (
     Rows,
     Schedule,
     active_row_faults,
-    broken,
     plan_row,
 )
 from halfrate.emulator._wire import ApiError, Document, file_chunks
@@ -74,9 +73,8 @@ class GeminiBatch(msgspec.Struct, kw_only=True):
     def view(self, now: float, *, output: bool) -> Document:
         """The operation object; a listing has it without output."""
         kind = f"{_TYPE}{'EmbedContentBatch' if self.embeds else 'GenerateContentBatch'}"
-        state = self.state
-        if now < self.quirks.strange_until and self.quirks.strange_status is not None:
-            state = self.quirks.strange_status.upper()
+        strange = self.quirks.strange(now)
+        state = self.state if strange is None else strange.upper()
         metadata: Document = {
             "@type": kind,
             "model": f"models/{self.model.name}",
@@ -106,8 +104,8 @@ class GeminiBatch(msgspec.Struct, kw_only=True):
         """Counts are int64, and so strings; those that are zero are absent, as in JSON of protocol buffers."""
         good, bad = self.good, self.bad
         pending = 0 if self.state == "SUCCEEDED" else self.rows.total - self.rows.done
-        if self.ended and self.quirks.counts_wrong:
-            good, bad = bad, good + 1
+        if self.ended:
+            good, bad = self.quirks.counted(good, bad)
         counts = {
             "requestCount": self.rows.total,
             "successfulRequestCount": good,
@@ -258,5 +256,4 @@ def _write(context: Context, batch: GeminiBatch, plan: RowPlan, row: InputRow, o
 def _add(context: Context, batch: GeminiBatch, line: Document, *, malformed: bool = False) -> None:
     if batch.results is None:
         batch.results = Lines(context.spool.new())
-    encoded = msgspec.json.encode(line) + b"\n"
-    batch.results.add(broken(encoded) if malformed else encoded)
+    batch.results.add_document(line, malformed=malformed)

@@ -20,6 +20,7 @@ from halfrate.emulator._wire import (
 )
 
 INVALID, INTERNAL, DEADLINE, CANCELLED = 3, 13, 4, 1
+MISSING = "Requested entity was not found."
 
 # HTTP status: (google.rpc code, its name).
 _CODES = {
@@ -94,7 +95,7 @@ async def read_request(request: Request, limit: int) -> Document:
 
 
 def not_found() -> ApiError:
-    return ApiError(404, "Requested entity was not found.")
+    return ApiError(404, MISSING)
 
 
 @lru_cache(maxsize=4_096)
@@ -141,6 +142,12 @@ def page(
     left = [pair for pair in items if not token or pair[0] < int(token)]
     shown = left[:size]
     return [item for _, item in shown], str(shown[-1][0]) if len(left) > size else ""
+
+
+def listing(kind: str, shown: list[Document], token: str) -> Response:
+    """A page as JSON of protocol buffers has it: what is empty is absent."""
+    found: Document = {kind: shown} if shown else {}
+    return json_response({**found, "nextPageToken": token} if token else found)
 
 
 def _bounded(text: str, default: int, most: int) -> int:

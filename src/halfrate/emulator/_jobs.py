@@ -5,21 +5,22 @@
                   running -> expired
     validating, running, finalizing -> cancelling -> cancelled (completed, when the cancel came too late)
 
-Rows that have finished are delivered and billed however a job ends; of the others there is no line.
+Rows that have finished are delivered and billed however a job ends; of the others there is no line, unless a provider
+writes one that says so.
 """
 
-import random
 from abc import ABC, abstractmethod
 from array import array
 from pathlib import Path
-from typing import ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from halfrate.emulator._context import Context
 from halfrate.emulator._meter import Charge, fingerprint
 from halfrate.emulator._prices import Tokens, cost
-from halfrate.emulator._quirks import Quirks, injected
+from halfrate.emulator._quirks import Quirks, bend_create, injected, refuse_create
+from halfrate.emulator._routes import Call
 from halfrate.emulator._rows import (
     Answered,
     Ask,
@@ -28,11 +29,11 @@ from halfrate.emulator._rows import (
     Rows,
     Schedule,
     active_row_faults,
-    broken,
+    finishing_order,
+    first_row_at,
     plan_row,
 )
-from halfrate.emulator._settings import DAY
-from halfrate.emulator._wire import ApiError, Document
+from halfrate.emulator._wire import ApiError, Document, Response, json_response, read_document
 
 Phase: TypeAlias = Literal[
     "validating", "running", "finalizing", "cancelling", "completed", "failed", "expired", "cancelled"
@@ -40,8 +41,8 @@ Phase: TypeAlias = Literal[
 LIVE: Final = frozenset({"validating", "running", "finalizing", "cancelling"})
 
 
-class Job(msgspec.Struct, kw_only=True):
-    """A job as every provider has one."""
+class NewJob(msgspec.Struct, kw_only=True):
+    """What is known of a job from its creation on."""
 
     id: str
     project: str
@@ -51,8 +52,13 @@ class Job(msgspec.Struct, kw_only=True):
     rows: Rows
     schedule: Schedule
     quirks: Quirks
-    problems: list[str] = []
-    """What is wrong with the input: a job that has any fails when it is validated."""
+    problems: list[Any]
+    """What is wrong with the input, as the provider says it: a job that has any fails when it is validated."""
+
+
+class Job(NewJob, kw_only=True):
+    """A job as every provider has one."""
+
     phase: Phase = "validating"
     started_at: float | None = None
     finalizing_at: float | None = None
@@ -73,9 +79,7 @@ class Job(msgspec.Struct, kw_only=True):
     @property
     def counted(self) -> tuple[int, int]:
         """(succeeded, failed) as the provider says they are."""
-        if self.quirks.counts_wrong:
-            return self.failed, self.succeeded + 1
-        return self.succeeded, self.failed
+        return self.quirks.counted(self.succeeded, self.failed)
 
     def waiting(self, now: float) -> bool:
         """Whether it is accepted, and none of its rows has been begun."""
@@ -83,7 +87,15 @@ class Job(msgspec.Struct, kw_only=True):
 
     def strange(self, now: float) -> str | None:
         """The status nobody has heard of, while a fault shows one."""
-        return self.quirks.strange_status if now < self.quirks.strange_until else None
+        return self.quirks.strange(now)
+
+
+class Input(msgspec.Struct):
+    """Lines on disk, one for each row: where each begins, and what is wrong with them."""
+
+    path: Path
+    offsets: "array[int]"
+    problems: list[Any] = []
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -111,7 +123,7 @@ JobT = TypeVar("JobT", bound=Job)
 class Jobs(ABC, Generic[JobT]):
     """The jobs of one provider, and their way from creation to the end."""
 
-    provider: ClassVar[str]
+    provider: str
     id_key: ClassVar[str] = "custom_id"
 
     def __init__(self, context: Context) -> None:
@@ -124,12 +136,18 @@ class Jobs(ABC, Generic[JobT]):
         """Read a line that has been checked."""
 
     @abstractmethod
-    def answer(self, job: JobT, row: Row, ask: Ask) -> Answered:
-        """What the model answers; ApiError for any status but 200."""
+    def answer(self, job: JobT, body: Document, ask: Ask) -> Answered:
+        """What the model answers to all that a row asks for; ApiError for any status but 200."""
 
     @abstractmethod
     def line(self, job: JobT, result: Result) -> Document:
         """The result line of a row."""
+
+    def validated(self, job: JobT) -> None:
+        """A job is about to start: what speaks against it now goes to its problems."""
+
+    def closing(self, job: JobT) -> None:
+        """A job is about to end, as its phase says: write the lines that it still lacks."""
 
     def ended(self, job: JobT, at: float) -> None:
         """A job has come to its end, and its lines are complete: let its files appear."""
@@ -137,6 +155,56 @@ class Jobs(ABC, Generic[JobT]):
     def count_end(self, job: JobT) -> None:
         """Let the meter know."""
         self._context.meter.ended(job.phase)
+
+    async def read_create(self, call: Call) -> tuple[Call, Document, str]:
+        """Read a create call: (the call at the time of its last byte, its body, the attempt)."""
+        body = await read_document(call.request)
+        return msgspec.structs.replace(call, now=self._context.clock.now()), body, self.attempt_create()
+
+    def attempt_create(self) -> str:
+        """Count a create call, and give it a number. ApiError where a fault refuses it."""
+        self._context.meter.creates_received += 1
+        about = self._context.attempt()
+        refuse_create(self._context.faults, self.provider, about)
+        return about
+
+    def create_reply(self, about: str, document: Document) -> Response:
+        """The reply to a create call, if no fault hides it."""
+        return bend_create(self._context.faults, self.provider, about, json_response(document))
+
+    def begin(
+        self,
+        call: Call,
+        job_id: str,
+        source: Input,
+        quirks: Quirks,
+        *,
+        hours: float = 24.0,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """The fields of a NewJob: what the job does when. `Pace.window` stands for 24 hours: other windows are in
+        proportion.
+
+        Args:
+            deadline: when rows stop being run, where that is not at the end of the window.
+        """
+        pace, now, total = self._context.pace, call.now, len(source.offsets)
+        expires_at = now + pace.window * hours / 24
+        order = finishing_order(f"{self._context.seed}:{job_id}", total, quirks)
+        deadline = expires_at if deadline is None else deadline
+        starts_at = first_row_at(pace, now, quirks)
+        made = NewJob(
+            id=job_id,
+            project=call.project,
+            created_at=now,
+            validated_at=now + pace.validate,
+            expires_at=expires_at,
+            rows=Rows(source.path, source.offsets, order),
+            schedule=Schedule.plan(total, starts_at, pace.per_1000_rows / 1000, deadline, quirks),
+            quirks=quirks,
+            problems=source.problems,
+        )
+        return msgspec.structs.asdict(made)
 
     def keep(self, job: JobT) -> None:
         self._jobs[job.id] = self._live[job.id] = job
@@ -163,21 +231,11 @@ class Jobs(ABC, Generic[JobT]):
             self._start(job, now)
         job.phase, job.cancelling_at = "cancelling", now
 
-    def timing(self, job_id: str, quirks: Quirks, total: int, now: float, hours: float = 24.0) -> "Timing":
-        """When a new job does what. `Pace.window` stands for 24 hours: other windows are in proportion."""
-        pace = self._context.pace
-        order = list(range(total))
-        if quirks.shuffled:
-            random.Random(f"{self._context.seed}:{job_id}").shuffle(order)
-        deadline = now + pace.window * hours * 3_600 / DAY
-        starts_at = now + pace.validate + pace.queue + quirks.stuck_seconds
-        schedule = Schedule.plan(total, starts_at, pace.per_1000_rows / 1000, deadline, quirks)
-        return Timing(now + pace.validate, deadline, array("I", order), schedule)
-
     def _step(self, job: JobT, now: float) -> None:
         pace = self._context.pace
         match job.phase:
             case "validating" if now >= job.validated_at:
+                self.validated(job)
                 if job.problems:
                     self._end(job, "failed", job.validated_at)
                 else:
@@ -205,6 +263,7 @@ class Jobs(ABC, Generic[JobT]):
 
     def _end(self, job: JobT, phase: Phase, at: float) -> None:
         job.phase, job.ended_at = phase, at
+        self.closing(job)
         for lines in (job.output, job.errors):
             if lines is not None:
                 lines.flush()
@@ -227,8 +286,8 @@ class Jobs(ABC, Generic[JobT]):
                 lines.flush()
 
     def _run_row(self, job: JobT, row: Row, active: list[str], now: float) -> None:
-        body: Document = msgspec.json.decode(row.raw)
-        mark, about = fingerprint(self.asked(job, body)), f"{job.id}:{row.id}"
+        body = self.asked(job, msgspec.json.decode(row.raw))
+        mark, about = fingerprint(body), f"{job.id}:{row.id}"
         faults = self._context.faults
         plan = plan_row(faults, active, self.provider, about, (mark, row.raw)) if active else RowPlan()
         if job.quirks.all_rows_status is not None:
@@ -240,7 +299,7 @@ class Jobs(ABC, Generic[JobT]):
             if plan.fails:
                 raise injected(plan.error_status or 0)
             ask = Ask(job.project, now, about, job.id, plan.twist, self.provider)
-            answered = self.answer(job, row, ask)
+            answered = self.answer(job, body, ask)
         except ApiError as error:
             job.failed += 1
             self._write(job, Result(row, plan, error=error))
@@ -273,9 +332,14 @@ class Jobs(ABC, Generic[JobT]):
         if plan.stranger:
             stranger = {**line, self.id_key: self._context.new_id("stranger-")}
             self.add(job, stranger, result.row, failed=failed)
-        if plan.both_files:
-            again = Result(result.row, plan, error=injected(500)) if result.error is None else result
-            self.add(job, self.line(job, again), result.row, failed=not failed)
+        if plan.both_files and (again := self.again(job, result, line)) is not None:
+            self.add(job, again, result.row, failed=not failed)
+
+    def again(self, job: JobT, result: Result, line: Document) -> Document | None:
+        """The line of a row that a fault puts into the other file too; None where there is no other."""
+        if result.error is None:
+            result = Result(result.row, result.plan, error=injected(500))
+        return self.line(job, result)
 
     def add(self, job: JobT, line: Document, row: Row, *, failed: bool, malformed: bool = False) -> None:
         """Append a line to the results, or to the errors of a job that keeps those apart."""
@@ -286,25 +350,7 @@ class Jobs(ABC, Generic[JobT]):
                 job.errors = lines
             else:
                 job.output = lines
-        encoded = msgspec.json.encode(line) + b"\n"
-        lines.add(broken(encoded) if malformed else encoded)
-
-
-class Timing(msgspec.Struct, frozen=True):
-    """When a job does what, and in which order its rows finish."""
-
-    validated_at: float
-    expires_at: float
-    order: "array[int]"
-    schedule: Schedule
-
-
-class Input(msgspec.Struct):
-    """Lines on disk, one for each row: where each begins, and what is wrong with them."""
-
-    path: Path
-    offsets: "array[int]"
-    problems: list[str] = []
+        lines.add_document(line, malformed=malformed)
 
 
 def plus(one: Tokens, other: Tokens) -> Tokens:

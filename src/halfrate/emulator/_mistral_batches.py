@@ -7,7 +7,6 @@ The model stands at the job. Creation is not idempotent: the same call twice mak
 """
 
 import re
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -23,18 +22,10 @@ from halfrate.emulator._mistral_files import MistralFiles, page_of
 from halfrate.emulator._mistral_input import check_files, read_row, write_requests
 from halfrate.emulator._mistral_models import SERVED, answer, resolve
 from halfrate.emulator._mistral_wire import error_document, refused
-from halfrate.emulator._quirks import bend_create, draw_quirks, injected, refuse_create
+from halfrate.emulator._quirks import draw_quirks, listed, refuse_full, visible
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Answered, Ask, Rows
-from halfrate.emulator._wire import (
-    ApiError,
-    Document,
-    Response,
-    as_document,
-    as_list,
-    json_response,
-    read_document,
-)
+from halfrate.emulator._rows import Answered, Ask
+from halfrate.emulator._wire import ApiError, Document, Response, as_document, as_list, json_response
 
 _STATUSES: Final = {
     "validating": "QUEUED",
@@ -122,8 +113,8 @@ class MistralBatches(Jobs[MistralJob]):
     def asked(self, job: MistralJob, body: Document) -> Document:
         return body if job.model is None else {**body, "model": job.model}
 
-    def answer(self, job: MistralJob, row: Row, ask: Ask) -> Answered:
-        return answer(self._context, job.endpoint, self.asked(job, msgspec.json.decode(row.raw)), ask)
+    def answer(self, job: MistralJob, body: Document, ask: Ask) -> Answered:
+        return answer(self._context, job.endpoint, body, ask)
 
     def line(self, job: MistralJob, result: Result) -> Document:
         status, body = 200, None if result.answered is None else result.answered.body
@@ -154,18 +145,8 @@ class MistralBatches(Jobs[MistralJob]):
         job.output = job.errors = None
 
     async def _create(self, call: Call) -> Response:
-        context, faults = self._context, self._context.faults
-        body = await read_document(call.request)
-        call = msgspec.structs.replace(call, now=context.clock.now())
-        context.meter.creates_received += 1
-        about = context.attempt()
-        refuse_create(faults, "mistral", about)
-        made = self._made(call, body, about)
-        response = json_response(made.view(call.now))
-        bent = bend_create(faults, "mistral", about, response)
-        if isinstance(bent, ApiError):
-            raise bent
-        return bent
+        call, body, about = await self.read_create(call)
+        return self.create_reply(about, self._made(call, body, about).view(call.now))
 
     def _made(self, call: Call, body: Document, about: str) -> MistralJob:
         endpoint, model, hours = self._checked(body)
@@ -176,21 +157,12 @@ class MistralBatches(Jobs[MistralJob]):
         except ApiError:
             self._context.spool.drop(source.path)
             raise
-        job_id = str(uuid.UUID(int=self._context.random.getrandbits(128), version=4))
+        job_id = self._context.new_uuid()
         quirks = draw_quirks(self._context.faults, "mistral", job_id, call.now)
         if quirks.fail_code is not None:
             source.problems.append(f"Line {quirks.fail_line}: {quirks.fail_code}")
-        times = self.timing(job_id, quirks, len(source.offsets), call.now, hours)
         job = MistralJob(
-            id=job_id,
-            project=call.project,
-            created_at=call.now,
-            validated_at=times.validated_at,
-            expires_at=times.expires_at,
-            rows=Rows(source.path, source.offsets, times.order),
-            schedule=times.schedule,
-            quirks=quirks,
-            problems=source.problems,
+            **self.begin(call, job_id, source, quirks, hours=hours),
             endpoint=endpoint,
             model=model,
             agent_id=body.get("agent_id"),
@@ -238,18 +210,14 @@ class MistralBatches(Jobs[MistralJob]):
         waiting = sum(
             job.rows.total - job.rows.done for job in self._live.values() if job.project == call.project
         )
-        full = self._context.faults.strike("queue-full", "mistral", about)
         most = self._context.limits.mistral_pending_rows
-        if full is not None:
-            raise injected(full.whole("status"), full.retry_after())
+        refuse_full(self._context.faults, "mistral", about)
         if waiting + rows > most:
             raise ApiError(429, f"A workspace may have at most {most} pending batch requests.")
 
     def _get(self, call: Call) -> MistralJob:
-        found = self._jobs.get(call.arg)
-        if found is None or found.project != call.project or found.quirks.hidden_until > call.now:
-            raise ApiError(404, f"No batch job with id {call.arg} found.")
-        return found
+        missing = f"No batch job with id {call.arg} found."
+        return visible(self._jobs.get(call.arg), call.project, call.now, missing)
 
     async def _retrieve(self, call: Call) -> Response:
         job = self._get(call)
@@ -273,12 +241,7 @@ class MistralBatches(Jobs[MistralJob]):
         return found
 
     async def _list(self, call: Call) -> Response:
-        matches = _filter(call)
-        found = [
-            job
-            for job in self._jobs.values()
-            if job.project == call.project and job.quirks.unlisted_until <= call.now and matches(job)
-        ]
+        found = list(filter(_filter(call), listed(self._jobs.values(), call.project, call.now)))
         params = call.request.params()
         if params.get("order_by", "-created") != "created":
             found.reverse()

@@ -1,6 +1,5 @@
 """Mistral's files (mistralai 3.7: `client.files`). A file belongs to the workspace of the key that made it."""
 
-import uuid
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -8,7 +7,7 @@ from halfrate.emulator._context import Context
 from halfrate.emulator._mistral_wire import refused
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._shelf import Kept, Shelf, Tickets, file_response
-from halfrate.emulator._wire import ApiError, Document, Response, json_response, whole_number
+from halfrate.emulator._wire import Document, Response, json_response, whole_number
 
 PURPOSES: Final = ("fine-tune", "batch", "ocr", "agentic_safety")
 _HOUR: Final = 3_600.0
@@ -41,12 +40,9 @@ class MistralFiles:
 
     def store(self, path: Path, project: str, name: str, at: float, kind: str) -> str:
         """Keep a file that a job has made; returns its id."""
-        kept = self._shelf.add(self._new_id(), project, name, path, at, kind)
+        kept = self._shelf.add(self._context.new_uuid(), project, name, path, at, kind)
         self._purposes[kept.id] = "batch"
         return kept.id
-
-    def _new_id(self) -> str:
-        return str(uuid.UUID(int=self._context.random.getrandbits(128), version=4))
 
     async def _create(self, call: Call) -> Response:
         read = await self._shelf.upload(call, self._context.limits.mistral_file_bytes)
@@ -59,7 +55,7 @@ class MistralFiles:
             raise refused(f"Input should be one of {', '.join(PURPOSES)}", "purpose")
         # The body may have taken a while to arrive: the file is as old as its last byte.
         now = self._context.clock.now()
-        kept = self._shelf.add(self._new_id(), call.project, form.filename, path, now)
+        kept = self._shelf.add(self._context.new_uuid(), call.project, form.filename, path, now)
         self._shelf.delay(kept)
         self._purposes[kept.id] = purpose
         return json_response(self._view(kept))
@@ -82,10 +78,7 @@ class MistralFiles:
         }
 
     def _get(self, call: Call) -> Kept:
-        found = self._shelf.find(call.project, call.arg)
-        if found is None:
-            raise ApiError(404, f"No file with id {call.arg} found.")
-        return found
+        return self._shelf.get(call.project, call.arg, f"No file with id {call.arg} found.")
 
     async def _retrieve(self, call: Call) -> Response:
         return json_response({**self._view(self._get(call)), "deleted": False})

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from halfrate.emulator._wire import ApiError
+from halfrate.emulator._spool import Spool
+from halfrate.emulator._wire import ApiError, Request, body_chunks
 
 FIELD_BYTES = 64 * 1024
 _NAME = re.compile(r'[;\s]name="((?:[^"\\]|\\.)*)"')
@@ -20,6 +21,26 @@ class Form(msgspec.Struct):
     filename: str = ""
     path: Path | None = None
     size: int = 0
+
+
+async def read_form(request: Request, file_field: str, spool: Spool, limit: int) -> Form:
+    """Read a form. Nothing stays on the disk of one that is refused, or whose client goes away in mid-upload."""
+    made: list[Path] = []
+
+    def new_path() -> Path:
+        made.append(spool.new())
+        return made[-1]
+
+    done = False
+    try:
+        reader = FormReader(request.header("content-type"), file_field, new_path, limit)
+        form = await reader.read(body_chunks(request))
+        done = True
+    finally:
+        if not done:
+            for path in made:
+                spool.drop(path)
+    return form
 
 
 class FormReader:

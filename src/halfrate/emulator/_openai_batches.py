@@ -10,29 +10,19 @@ it calls the states.
 """
 
 import math
-import random
-from array import array
 from collections import defaultdict, deque
 
 import msgspec
 
 from halfrate.emulator._context import Context
 from halfrate.emulator._dialects import OPENAI, Dialect
+from halfrate.emulator._jobs import Input
 from halfrate.emulator._openai_files import OpenAIFiles, StoredFile, listing, page_after, read_life
 from halfrate.emulator._openai_input import InputCheck
-from halfrate.emulator._openai_run import LIVE, OpenAIBatch, advance_batch, cancel_batch
-from halfrate.emulator._quirks import bend_create, draw_quirks, refuse_create
+from halfrate.emulator._openai_run import OpenAIBatch, OpenAIJobs
+from halfrate.emulator._quirks import draw_quirks, listed, visible
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Rows, Schedule
-from halfrate.emulator._wire import (
-    ApiError,
-    Document,
-    Response,
-    as_document,
-    json_response,
-    read_document,
-    whole_number,
-)
+from halfrate.emulator._wire import ApiError, Document, Response, as_document, json_response, whole_number
 
 _HOUR = 3_600.0
 
@@ -50,15 +40,11 @@ class _Asked(msgspec.Struct, frozen=True):
     deletes_input: bool
 
 
-class OpenAIBatches:
-    """The batches of every key."""
+class OpenAIBatches(OpenAIJobs):
+    """The calls about batches."""
 
     def __init__(self, context: Context, files: OpenAIFiles, dialect: Dialect = OPENAI) -> None:
-        self._context = context
-        self._files = files
-        self._dialect = dialect
-        self._batches: dict[str, OpenAIBatch] = {}
-        self._live: dict[str, OpenAIBatch] = {}
+        super().__init__(context, files, dialect)
         self._creates: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def routes(self) -> list[Route]:
@@ -82,44 +68,17 @@ class OpenAIBatches:
         """What the create call answers with."""
         return self._view(batch, now)
 
-    def advance(self, now: float) -> None:
-        """Bring every batch that is not finished up to `now`."""
-        for batch in list(self._live.values()):
-            advance_batch(self._context, self._files, batch, now, self._enqueued)
-            if batch.status not in LIVE:
-                del self._live[batch.id]
-
-    def _enqueued(self, batch: OpenAIBatch) -> int:
-        """Prompt tokens that a batch's project already has in the queue of its model."""
-        return sum(
-            other.prompt_tokens
-            for other in self._live.values()
-            if other.project == batch.project
-            and other.model == batch.model
-            and other.status in {"in_progress", "finalizing", "cancelling"}
-        )
-
     async def _create(self, call: Call) -> Response:
-        context, faults, provider = self._context, self._context.faults, self._dialect.provider
-        body = await read_document(call.request)
-        call = msgspec.structs.replace(call, now=context.clock.now())
-        context.meter.creates_received += 1
-        about = context.attempt()
-        refuse_create(faults, provider, about)
+        call, body, about = await self.read_create(call)
         self._count_create(call)
         asked = self._checked(call, body)
-        full = faults.strike("queue-full", provider, about)
+        full = self._context.faults.strike("queue-full", self.provider, about)
         if full is not None and full.text("mode") == "create":
             raise self._full(full.whole("status"), full.retry_after())
         batch = self._made(call, asked)
         batch.quirks.queue_full = full is not None
-        self._batches[batch.id] = self._live[batch.id] = batch
-        context.meter.batches_created[provider] += 1
-        response = json_response(self._created(batch, call.now))
-        bent = bend_create(faults, provider, about, response)
-        if isinstance(bent, ApiError):
-            raise bent
-        return bent
+        self.keep(batch)
+        return self.create_reply(about, self._created(batch, call.now))
 
     def _full(self, status: int, headers: dict[str, str]) -> ApiError:
         """A queue that is full at the create call. 429 is the fault's own default, for which a dialect may have
@@ -191,10 +150,10 @@ class OpenAIBatches:
         return stored
 
     def _made(self, call: Call, asked: _Asked) -> OpenAIBatch:
-        context, pace, now, dialect = self._context, self._context.pace, call.now, self._dialect
+        context, dialect = self._context, self._dialect
         checked = InputCheck(dialect, asked.endpoint, context.limits, asked.params).check(asked.stored.path)
         batch_id = context.new_id("batch_")
-        quirks = draw_quirks(context.faults, dialect.provider, batch_id, now)
+        quirks = draw_quirks(context.faults, self.provider, batch_id, call.now)
         if quirks.fail_code is not None:
             message = "The input file failed validation."
             line = quirks.fail_line
@@ -202,30 +161,16 @@ class OpenAIBatches:
         # The batch keeps its own link to the input: deleting the file does not stop the batch.
         path = context.spool.new()
         path.hardlink_to(asked.stored.path)
-        order = array("I", range(len(checked.offsets)))
-        if quirks.shuffled:
-            shuffled = list(order)
-            random.Random(f"{context.seed}:{batch_id}").shuffle(shuffled)
-            order = array("I", shuffled)
-        starts_at = now + pace.validate + pace.queue + quirks.stuck_seconds
-        expires_at = now + pace.window * asked.hours / 24
-        deadline = expires_at if dialect.expires or quirks.expire_done is not None else math.inf
+        source = Input(path, checked.offsets, checked.errors)
+        deadline = None if dialect.expires or quirks.expire_done is not None else math.inf
         return OpenAIBatch(
-            id=batch_id,
+            **self.begin(call, batch_id, source, quirks, hours=asked.hours, deadline=deadline),
             dialect=dialect,
-            project=call.project,
             endpoint=asked.endpoint,
             window=asked.window,
             input_file_id=asked.stored.id,
-            created_at=now,
-            expires_at=expires_at,
-            validated_at=now + pace.validate,
             model=checked.model,
             prompt_tokens=checked.prompt_tokens,
-            problems=checked.errors,
-            rows=Rows(path, checked.offsets, order),
-            schedule=Schedule.plan(len(order), starts_at, pace.per_1000_rows / 1000, deadline, quirks),
-            quirks=quirks,
             input_bytes=asked.stored.size,
             params=asked.params,
             deletes_input=asked.deletes_input,
@@ -234,10 +179,8 @@ class OpenAIBatches:
         )
 
     def _get(self, call: Call) -> OpenAIBatch:
-        found = self._batches.get(call.arg)
-        if found is None or found.project != call.project or found.quirks.hidden_until > call.now:
-            raise ApiError(404, f"No batch found with id '{call.arg}'.")
-        return found
+        missing = f"No batch found with id '{call.arg}'."
+        return visible(self._jobs.get(call.arg), call.project, call.now, missing)
 
     async def _retrieve(self, call: Call) -> Response:
         return json_response(self._view(self._get(call), call.now))
@@ -247,21 +190,18 @@ class OpenAIBatches:
         limit = whole_number(params.get("limit"), "limit", 20, 1, 100)
         found = [batch.id for batch in self._listed(call)]
         page, more = page_after(found, params.get("after"), limit)
-        return json_response(
-            listing([self._view(self._batches[batch_id], call.now) for batch_id in page], more)
-        )
+        return json_response(listing([self._view(self._jobs[batch_id], call.now) for batch_id in page], more))
 
     def _listed(self, call: Call) -> list[OpenAIBatch]:
         """What a listing may show, the newest first."""
-        return [
-            batch
-            for batch in reversed(self._batches.values())
-            if batch.project == call.project and batch.quirks.unlisted_until <= call.now
-        ]
+        return listed(reversed(self._jobs.values()), call.project, call.now)
 
     async def _cancel(self, call: Call) -> Response:
         batch = self._get(call)
-        cancel_batch(self._context, batch, call.now)
+        if not batch.live:
+            message = f"Cannot cancel a batch with status '{batch.phase}'."
+            raise ApiError(409, message, code="batch_not_cancellable")
+        self.cancel(batch, call.now)
         return json_response(self._view(batch, call.now))
 
 

@@ -10,17 +10,16 @@ import msgspec
 
 from halfrate.emulator._context import Context
 from halfrate.emulator._dialects import OPENAI, Dialect
-from halfrate.emulator._multipart import Form, FormReader
+from halfrate.emulator._multipart import Form, read_form
+from halfrate.emulator._quirks import reset_upload
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._settings import DAY
 from halfrate.emulator._wire import (
     ApiError,
-    Delivery,
     Document,
     Response,
     as_document,
     as_list,
-    body_chunks,
     file_chunks,
     json_response,
     read_document,
@@ -243,33 +242,20 @@ class OpenAIFiles:
             raise ApiError(404, f"No such File object: {call.arg}", param="id")
         return found
 
+    async def _reset(self, call: Call) -> Response | None:
+        context = self._context
+        return await reset_upload(context.faults, self._dialect.provider, context.attempt(), call.request)
+
     async def _read_form(self, call: Call, file_field: str, limit: int) -> Form:
-        made: list[Path] = []
-
-        def new_path() -> Path:
-            made.append(self._context.spool.new())
-            return made[-1]
-
-        done = False
-        try:
-            reader = FormReader(call.request.header("content-type"), file_field, new_path, limit)
-            form = await reader.read(body_chunks(call.request))
-            done = True
-        finally:
-            if not done:  # refused, or the client went away in mid-upload
-                for path in made:
-                    self._context.spool.drop(path)
+        form = await read_form(call.request, file_field, self._context.spool, limit)
         if form.path is None:
             message = f"Missing required parameter: '{file_field}'."
             raise ApiError(400, message, code="missing_required_parameter", param=file_field)
         return form
 
     async def _create(self, call: Call) -> Response:
-        about = self._context.attempt()
-        if self._context.faults.strike("upload-reset", self._dialect.provider, about):
-            async for _ in body_chunks(call.request):
-                break
-            return Response(400, delivery=Delivery(drop=True))
+        if reset := await self._reset(call):
+            return reset
         form = await self._read_form(call, "file", self._caps.file_bytes)
         path = form.path or Path()
         try:
@@ -345,10 +331,8 @@ class OpenAIFiles:
 
     async def _add_part(self, call: Call) -> Response:
         upload = self._pending(call)
-        if self._context.faults.strike("upload-reset", self._dialect.provider, self._context.attempt()):
-            async for _ in body_chunks(call.request):
-                break
-            return Response(400, delivery=Delivery(drop=True))
+        if reset := await self._reset(call):
+            return reset
         form = await self._read_form(call, "data", self._context.limits.openai_part_bytes)
         part_id = self._context.new_id("part_")
         upload.parts[part_id] = (form.path or Path(), form.size)

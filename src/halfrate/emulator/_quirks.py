@@ -1,9 +1,12 @@
 """What the faults decide for one batch when it is created, and what they do to the calls around it."""
 
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
 import msgspec
 
 from halfrate.emulator._faults import FaultBook
-from halfrate.emulator._wire import ApiError, Delivery, Response
+from halfrate.emulator._wire import ApiError, Delivery, Request, Response, body_chunks
 
 
 class Quirks(msgspec.Struct):
@@ -24,6 +27,36 @@ class Quirks(msgspec.Struct):
     all_rows_status: int | None = None
     cut_bytes: int = 0
     shuffled: bool = True
+
+    def strange(self, now: float) -> str | None:
+        """The status nobody has heard of, while a fault shows one."""
+        return self.strange_status if now < self.strange_until else None
+
+    def counted(self, succeeded: int, failed: int) -> tuple[int, int]:
+        """(succeeded, failed) as the provider says they are."""
+        return (failed, succeeded + 1) if self.counts_wrong else (succeeded, failed)
+
+
+class Owned(Protocol):
+    """A batch, as far as who may see it goes."""
+
+    project: str
+    quirks: Quirks
+
+
+OwnedT = TypeVar("OwnedT", bound=Owned)
+
+
+def visible(found: OwnedT | None, project: str, now: float, missing: str) -> OwnedT:
+    """The batch that a call names. ApiError 404 where the project has none, or a fault hides it."""
+    if found is None or found.project != project or found.quirks.hidden_until > now:
+        raise ApiError(404, missing)
+    return found
+
+
+def listed(batches: Iterable[OwnedT], project: str, now: float) -> list[OwnedT]:
+    """The batches of a project that a listing may show."""
+    return [one for one in batches if one.project == project and one.quirks.unlisted_until <= now]
 
 
 def draw_quirks(faults: FaultBook, provider: str, about: str, now: float) -> Quirks:
@@ -60,15 +93,30 @@ def refuse_create(faults: FaultBook, provider: str, about: str) -> None:
         raise injected(found.whole("status"), found.retry_after())
 
 
-def bend_create(faults: FaultBook, provider: str, about: str, response: Response) -> Response | ApiError:
-    """Faults that hide from the client that a batch has been created."""
+def refuse_full(faults: FaultBook, provider: str, about: str) -> None:
+    """The fault that has no room in the queue for a new batch. Raises ApiError."""
+    if found := faults.strike("queue-full", provider, about):
+        raise injected(found.whole("status"), found.retry_after())
+
+
+def bend_create(faults: FaultBook, provider: str, about: str, response: Response) -> Response:
+    """Faults that hide from the client that a batch has been created. May raise ApiError."""
     if faults.strike("create-lost", provider, about):
         return Response(200, delivery=Delivery(drop=True))
     if found := faults.strike("create-error", provider, about):
-        return injected(found.whole("status"))
+        raise injected(found.whole("status"))
     if found := faults.strike("create-slow", provider, about):
         return msgspec.structs.replace(response, delivery=Delivery(hold_seconds=found.number("seconds")))
     return response
+
+
+async def reset_upload(faults: FaultBook, provider: str, about: str, request: Request) -> Response | None:
+    """The fault that resets the connection in mid-upload; None where it does not strike."""
+    if faults.strike("upload-reset", provider, about) is None:
+        return None
+    async for _ in body_chunks(request):
+        break
+    return Response(400, delivery=Delivery(drop=True))
 
 
 def bend_download(faults: FaultBook, provider: str, about: str, response: Response) -> Response:

@@ -1,5 +1,6 @@
 """What running a batch's rows has in common at every provider: order, reading, row faults, writing."""
 
+import random
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from halfrate.emulator._answers import PLAIN, Twist
 from halfrate.emulator._faults import Fault, FaultBook
 from halfrate.emulator._prices import Model, Tokens
 from halfrate.emulator._quirks import Quirks
+from halfrate.emulator._settings import Pace
 
 WRITE_BYTES = 1024 * 1024
 
@@ -144,6 +146,11 @@ class Lines:
         if self._size >= WRITE_BYTES:
             self.flush()
 
+    def add_document(self, document: dict[str, Any], *, malformed: bool = False) -> None:
+        """Append a JSON object. A malformed one lacks its second half."""
+        line = msgspec.json.encode(document) + b"\n"
+        self.add(line[: len(line) // 2].rstrip(b"\n") + b"\n" if malformed else line)
+
     def flush(self) -> None:
         if self._pending:
             with self.path.open("ab") as target:
@@ -159,9 +166,17 @@ class Lines:
                 target.truncate(max(0, size - count))
 
 
-def broken(line: bytes) -> bytes:
-    """A line as broken JSON: its second half is gone."""
-    return line[: len(line) // 2].rstrip(b"\n") + b"\n"
+def finishing_order(seed: str, total: int, quirks: Quirks) -> "array[int]":
+    """The order that rows finish in."""
+    order = list(range(total))
+    if quirks.shuffled:
+        random.Random(seed).shuffle(order)
+    return array("I", order)
+
+
+def first_row_at(pace: Pace, now: float, quirks: Quirks) -> float:
+    """When the first row of a batch that is made now begins."""
+    return now + pace.validate + pace.queue + quirks.stuck_seconds
 
 
 class Schedule(msgspec.Struct):

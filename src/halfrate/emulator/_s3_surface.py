@@ -8,7 +8,6 @@ import base64
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email.utils import formatdate
 from hashlib import md5
 from html import unescape
 from pathlib import Path
@@ -110,14 +109,14 @@ class S3Surface(Surface):
         stored = self._stored(call)
         _check_conditions(call.request, stored)
         start, stop, partial = _bounds(call.request.header("range"), stored.size)
-        headers = {**_headers(stored), "content-length": str(stop - start)}
+        headers = {**stored.headers, "content-length": str(stop - start)}
         if partial:
             headers["content-range"] = f"bytes {start}-{stop - 1}/{stored.size}"
         return Response(206 if partial else 200, stored.chunks(start, stop), headers)
 
     async def head(self, call: Call) -> Response:
         stored = self._stored(call)
-        return Response(200, headers={**_headers(stored), "content-length": str(stored.size)})
+        return Response(200, headers={**stored.headers, "content-length": str(stored.size)})
 
     async def put(self, call: Call) -> Response:
         bucket, key = call.args
@@ -252,16 +251,8 @@ class S3Surface(Surface):
             "x-amz-content-sha256"
         ).startswith("STREAMING-"):
             chunks = unchunked(chunks)
-        path, digest, done = self._context.spool.new(), md5(usedforsecurity=False), False
-        try:
-            with path.open("wb") as target:
-                async for chunk in chunks:
-                    digest.update(chunk)
-                    target.write(chunk)
-            done = True
-        finally:
-            if not done:  # broken, or the client went away
-                self._context.spool.drop(path)
+        digest = md5(usedforsecurity=False)
+        path = await self._context.spool.write(chunks, also=digest.update)
         return path, digest.digest()
 
 
@@ -272,15 +263,6 @@ def access_key(request: Request) -> str:
         return given.partition("/")[0]
     found = _CREDENTIAL.search(request.header("authorization"))
     return found.group(1) if found is not None else bearer(request)
-
-
-def _headers(stored: StoredObject) -> dict[str, str]:
-    return {
-        "content-type": stored.content_type,
-        "etag": stored.etag,
-        "last-modified": formatdate(stored.created_at, usegmt=True),
-        "accept-ranges": "bytes",
-    }
 
 
 def _row(stored: StoredObject, key: str) -> list[str]:

@@ -6,9 +6,10 @@ from urllib.parse import quote
 import msgspec
 
 from halfrate.emulator._context import Context
-from halfrate.emulator._multipart import Form, FormReader
+from halfrate.emulator._multipart import Form, read_form
+from halfrate.emulator._quirks import reset_upload
 from halfrate.emulator._routes import Call
-from halfrate.emulator._wire import ApiError, Delivery, Response, body_chunks, file_chunks
+from halfrate.emulator._wire import ApiError, Request, Response, file_chunks
 
 
 class Kept(msgspec.Struct, kw_only=True):
@@ -58,6 +59,13 @@ class Shelf:
         found = self._files.get(file_id)
         return found if found is not None and found.project == project else None
 
+    def get(self, project: str, file_id: str, missing: str) -> Kept:
+        """The same; ApiError 404 where there is none."""
+        found = self.find(project, file_id)
+        if found is None:
+            raise ApiError(404, missing)
+        return found
+
     def of(self, project: str) -> list[Kept]:
         """The files of a project, newest first."""
         return [kept for kept in reversed(self._files.values()) if kept.project == project]
@@ -71,25 +79,10 @@ class Shelf:
 
     async def upload(self, call: Call, limit: int, field: str = "file") -> tuple[Form, Path] | Response:
         """Read a multipart form with a file in it; a response where a fault ends the upload early."""
-        if self._context.faults.strike("upload-reset", self._provider, self._context.attempt()):
-            async for _ in body_chunks(call.request):
-                break
-            return Response(400, delivery=Delivery(drop=True))
-        made: list[Path] = []
-
-        def new_path() -> Path:
-            made.append(self._context.spool.new())
-            return made[-1]
-
-        done = False
-        try:
-            reader = FormReader(call.request.header("content-type"), field, new_path, limit)
-            form = await reader.read(body_chunks(call.request))
-            done = True
-        finally:
-            if not done:  # refused, or the client went away in mid-upload
-                for path in made:
-                    self._context.spool.drop(path)
+        context = self._context
+        if reset := await reset_upload(context.faults, self._provider, context.attempt(), call.request):
+            return reset
+        form = await read_form(call.request, field, context.spool, limit)
         if form.path is None:
             raise ApiError(422, f"Missing required parameter: '{field}'.", param=field)
         return form, form.path
@@ -126,3 +119,10 @@ class Tickets:
         if found is None or found.subject != path or self._context.clock.now() >= found.expires_at:
             return None
         return found.project
+
+    def holder(self, request: Request, mount: str) -> str:
+        """Whose key the URL stands for that a request came to. ApiError 403 for none's."""
+        project = self.project(request.params().get("signature", ""), f"{mount}{request.path}")
+        if project is None:
+            raise ApiError(403, "The signature is not valid, or no longer.")
+        return project

@@ -15,9 +15,7 @@ class TogetherBatches(OpenAIBatches):
 
     def _view(self, batch: OpenAIBatch, now: float) -> Document:
         status, hidden = batch.shown(now)
-        ends = (batch.completed_at, batch.failed_at, batch.expired_at, batch.cancelled_at)
-        ended_at = None if hidden else next((at for at in ends if at is not None), None)
-        failed = batch.status == "failed" and not hidden
+        failed = batch.phase == "failed" and not hidden
         return {
             "id": batch.id,
             "user_id": "user-emulator",
@@ -26,7 +24,7 @@ class TogetherBatches(OpenAIBatches):
             "status": status,
             "job_deadline": self._dialect.time(batch.expires_at),
             "created_at": self._dialect.time(batch.created_at),
-            "completed_at": self._dialect.time(ended_at),
+            "completed_at": self._dialect.time(None if hidden else batch.ended_at),
             "endpoint": batch.endpoint,
             "progress": batch.progress(),
             "model_id": batch.model,

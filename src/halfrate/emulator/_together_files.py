@@ -16,10 +16,10 @@ import msgspec
 
 from halfrate.emulator._context import Context
 from halfrate.emulator._dialects import TOGETHER
-from halfrate.emulator._multipart import FormReader
+from halfrate.emulator._multipart import read_form
 from halfrate.emulator._openai_files import OpenAIFiles, StoredFile
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._wire import ApiError, Delivery, Document, Response, body_chunks, json_response
+from halfrate.emulator._wire import ApiError, Document, Response, body_chunks, json_response
 
 PURPOSES = ("fine-tune", "calibration", "eval", "batch-api")
 SIGNED = "/signed-uploads/"
@@ -74,13 +74,10 @@ class TogetherFiles(OpenAIFiles):
         return announced.project
 
     async def _announce(self, call: Call) -> Response:
-        limit = self._caps.file_bytes
-        spool = self._context.spool
         # No part of this form is a file; should one come all the same, it is of no use.
-        reader = FormReader(call.request.header("content-type"), "file", spool.new, limit)
-        form = await reader.read(body_chunks(call.request))
+        form = await read_form(call.request, "file", self._context.spool, self._caps.file_bytes)
         if form.path is not None:
-            spool.drop(form.path)
+            self._context.spool.drop(form.path)
         fields = form.fields
         purpose, kind = fields.get("purpose", ""), fields.get("file_type", "jsonl")
         if purpose not in PURPOSES:
@@ -106,25 +103,11 @@ class TogetherFiles(OpenAIFiles):
     async def _put(self, call: Call) -> Response:
         self.holder(call.arg)
         announced = self._announced[self._tickets[call.arg]]
-        about = self._context.attempt()
-        if self._context.faults.strike("upload-reset", self._dialect.provider, about):
-            async for _ in body_chunks(call.request):
-                break
-            return Response(400, delivery=Delivery(drop=True))
-        path = self._context.spool.new()
-        digest, size, done = sha256(), 0, False
-        try:
-            with path.open("wb") as target:
-                async for chunk in body_chunks(call.request):
-                    size += len(chunk)
-                    if size > self._caps.file_bytes:
-                        raise ApiError(413, f"File is too large: the limit is {self._caps.file_bytes} bytes.")
-                    digest.update(chunk)
-                    target.write(chunk)
-            done = True
-        finally:
-            if not done:
-                self._context.spool.drop(path)
+        if reset := await self._reset(call):
+            return reset
+        digest, limit = sha256(), self._caps.file_bytes
+        too_big = f"File is too large: the limit is {limit} bytes."
+        path = await self._context.spool.write(body_chunks(call.request), limit, too_big, digest.update)
         if announced.path is not None:
             self._context.spool.drop(announced.path)
         announced.path = path

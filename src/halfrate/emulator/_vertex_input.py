@@ -6,7 +6,6 @@ it and any others, which come back with the answer. What is wrong with the input
 
 from array import array
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -14,6 +13,7 @@ from halfrate.emulator._bigquery_store import read_uri
 from halfrate.emulator._context import Context
 from halfrate.emulator._gcs_store import split_uri
 from halfrate.emulator._gemini_wire import pick, pick_document
+from halfrate.emulator._jobs import Input
 from halfrate.emulator._wire import ApiError, Document, as_document, as_list
 
 
@@ -22,14 +22,6 @@ class Source(msgspec.Struct, frozen=True):
 
     uris: list[str]
     table: str | None = None
-
-
-class Read(msgspec.Struct):
-    """The rows of a job on disk, one a line, and what is wrong with them."""
-
-    path: Path
-    offsets: "array[int]"
-    problems: list[str] = []
 
 
 def read_source(config: Document) -> Source:
@@ -48,9 +40,9 @@ def read_source(config: Document) -> Source:
     raise ApiError(400, "The input must be jsonl in Cloud Storage, or a BigQuery table.")
 
 
-def read_rows(context: Context, source: Source, asks: str) -> Read:
+def read_rows(context: Context, source: Source, asks: str) -> Input:
     """Copy the rows to a file of their own, so that they are read once. `asks`: what every request must have."""
-    found = Read(context.spool.new(), array("Q"), [])
+    found = Input(context.spool.new(), array("Q"))
     limits, position = context.limits, 0
     with found.path.open("wb") as target:
         for number, line in enumerate(_lines(context, source, found.problems), 1):

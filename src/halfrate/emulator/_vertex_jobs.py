@@ -1,18 +1,18 @@
 """Vertex AI's batchPredictionJobs (REST reference): create, get, list, cancel, delete."""
 
-import random
 import re
-from array import array
+
+import msgspec
 
 from halfrate.emulator._bigquery_store import read_uri
 from halfrate.emulator._context import Context
 from halfrate.emulator._gcs_store import split_uri
-from halfrate.emulator._gemini_wire import page, pick, pick_document
+from halfrate.emulator._gemini_wire import listing, page, pick, pick_document
 from halfrate.emulator._models import find_model
 from halfrate.emulator._prices import Model
-from halfrate.emulator._quirks import Quirks, bend_create, draw_quirks, refuse_create
+from halfrate.emulator._quirks import draw_quirks, listed, visible
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Rows, Schedule
+from halfrate.emulator._rows import first_row_at
 from halfrate.emulator._vertex_input import read_rows, read_source
 from halfrate.emulator._vertex_run import VertexJob, VertexJobs
 from halfrate.emulator._wire import ApiError, Document, Response, as_document, json_response, read_document
@@ -22,12 +22,12 @@ _QUEUE_WINDOWS = 3
 _TERM = re.compile(r'\s*([a-zA-Z_.]+)\s*=\s*(?:"([^"]*)"|(\S+))\s*')
 
 
-class BatchPredictionJobs:
+class BatchPredictionJobs(VertexJobs):
     """The calls about jobs."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
-        self._jobs = VertexJobs(context)
+        super().__init__(context)
+        self._serial = 0
 
     def routes(self, version: str) -> list[Route]:
         base = f"/{version}/projects/{{}}/locations/{{}}/batchPredictionJobs"
@@ -39,32 +39,24 @@ class BatchPredictionJobs:
             Route("DELETE", f"{base}/{{}}", "delete", self._delete),
         ]
 
-    def advance(self, now: float) -> None:
-        self._jobs.advance(now)
-
     async def _create(self, call: Call) -> Response:
-        context, faults = self._context, self._context.faults
-        context.meter.creates_received += 1
-        about = context.attempt()
-        refuse_create(faults, "vertex", about)
+        about = self.attempt_create()
         body = await read_document(call.request)
         display_name = pick(body, "displayName")
         if not isinstance(display_name, str) or not display_name:
             raise ApiError(400, "The display name of the job is missing.")
         model = _model(pick(body, "model"))
-        full = faults.strike("queue-full", "vertex", about)
+        full = self._context.faults.strike("queue-full", "vertex", about)
         if full is not None:
             message = "Quota exceeded for aiplatform.googleapis.com/batch_prediction_requests."
             raise ApiError(429, message, headers=full.retry_after())
         job = self._made(call, body, model, display_name)
-        self._jobs.keep(job)
-        bent = bend_create(faults, "vertex", about, json_response(job.view(call.now)))
-        if isinstance(bent, ApiError):
-            raise bent
-        return bent
+        self.keep(job)
+        return self.create_reply(about, job.view(call.now))
 
     def _made(self, call: Call, body: Document, model: Model, display_name: str) -> VertexJob:
         context, now = self._context, self._context.clock.now()
+        call = msgspec.structs.replace(call, project="/".join(call.args), now=now)
         source = read_source(pick_document(body, "inputConfig"))
         destination, table = _destination(pick_document(body, "outputConfig"), now)
         found = read_rows(context, source, "content" if model.kind == "embedding" else "contents")
@@ -73,27 +65,18 @@ class BatchPredictionJobs:
         if quirks.fail_code is not None:
             told = f"{quirks.fail_code}: line {quirks.fail_line} of the input is not as expected."
             found.problems.insert(0, told)
-        order = list(range(len(found.offsets)))
-        if quirks.shuffled:
-            random.Random(f"{context.seed}:{job_id}").shuffle(order)
-        project, location = call.args[0], call.args[1]
-        self._jobs.serial += 1
-        given_model = str(pick(body, "model"))
+        # What waits too long never starts; what has started has one window.
+        starts_at, window = first_row_at(context.pace, now, quirks), context.pace.window
+        latest = now + _QUEUE_WINDOWS * window
+        deadline = latest if starts_at > latest else starts_at + window
+        self._serial += 1
         return VertexJob(
-            id=job_id,
-            project=f"{project}/{location}",
-            created_at=now,
-            validated_at=now + context.pace.validate,
-            expires_at=now + (_QUEUE_WINDOWS + 1) * context.pace.window,
-            rows=Rows(found.path, found.offsets, array("I", order)),
-            schedule=_schedule(context, len(order), now, quirks),
-            quirks=quirks,
-            problems=found.problems,
-            name=f"projects/{project}/locations/{location}/batchPredictionJobs/{job_id}",
+            **self.begin(call, job_id, found, quirks, hours=24 * (_QUEUE_WINDOWS + 1), deadline=deadline),
+            name=_name(call, job_id),
             display_name=display_name,
             labels={str(key): str(value) for key, value in (as_document(body.get("labels")) or {}).items()},
             model=model,
-            model_name=given_model,
+            model_name=str(pick(body, "model")),
             source=source,
             config={
                 "inputConfig": pick_document(body, "inputConfig"),
@@ -101,16 +84,13 @@ class BatchPredictionJobs:
             },
             destination=destination,
             table=table,
-            serial=self._jobs.serial,
+            serial=self._serial,
         )
 
     def _named(self, call: Call) -> VertexJob:
-        project, location, job_id = call.args
-        found = self._jobs.find(job_id)
-        if found is None or found.project != f"{project}/{location}" or found.quirks.hidden_until > call.now:
-            name = f"projects/{project}/locations/{location}/batchPredictionJobs/{job_id}"
-            raise ApiError(404, f"The BatchPredictionJob {name} does not exist.")
-        return found
+        *place, job_id = call.args
+        missing = f"The BatchPredictionJob {_name(call, job_id)} does not exist."
+        return visible(self._jobs.get(job_id), "/".join(place), call.now, missing)
 
     async def _get(self, call: Call) -> Response:
         return json_response(self._named(call).view(call.now))
@@ -119,41 +99,32 @@ class BatchPredictionJobs:
         terms = _terms(call.request.params().get("filter", ""))
         mine = [
             (job.serial, job)
-            for job in self._jobs.all()
-            if job.project == "/".join(call.args)
-            and job.quirks.unlisted_until <= call.now
-            and all(_matches(job, key, value) for key, value in terms)
+            for job in listed(reversed(self._jobs.values()), "/".join(call.args), call.now)
+            if all(_matches(job, key, value) for key, value in terms)
         ]
         shown, token = page(call.request, mine, 50, 100)
-        found: Document = {}
-        if shown:
-            found["batchPredictionJobs"] = [job.view(call.now) for job in shown]
-        return json_response({**found, "nextPageToken": token} if token else found)
+        return listing("batchPredictionJobs", [job.view(call.now) for job in shown], token)
 
     async def _cancel(self, call: Call) -> Response:
         """Asks for an end. A job that has ended already stays as it is."""
         job = self._named(call)
         if job.live:
-            self._jobs.cancel(job, call.now)
+            self.cancel(job, call.now)
         return json_response({})
 
     async def _delete(self, call: Call) -> Response:
         job = self._named(call)
         if job.live:
             raise ApiError(400, f"The BatchPredictionJob {job.name} is {job.state} and cannot be deleted.")
-        self._jobs.forget(job)
+        del self._jobs[job.id]
         empty = {"@type": "type.googleapis.com/google.protobuf.Empty"}
         operation = f"{job.name.partition('/batchPredictionJobs')[0]}/operations/{job.id}"
         return json_response({"name": operation, "done": True, "response": empty})
 
 
-def _schedule(context: Context, total: int, now: float, quirks: Quirks) -> Schedule:
-    """When rows run. What waits too long never starts; what has started has one window."""
-    pace = context.pace
-    starts_at = now + pace.validate + pace.queue + quirks.stuck_seconds
-    latest = now + _QUEUE_WINDOWS * pace.window
-    deadline = latest if starts_at > latest else starts_at + pace.window
-    return Schedule.plan(total, starts_at, pace.per_1000_rows / 1000, deadline, quirks)
+def _name(call: Call, job_id: str) -> str:
+    """The name of a job of the place that a call is about."""
+    return f"projects/{call.args[0]}/locations/{call.args[1]}/batchPredictionJobs/{job_id}"
 
 
 def _model(name: object) -> Model:

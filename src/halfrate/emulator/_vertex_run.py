@@ -8,22 +8,20 @@ however it ends. A row comes back with its whole request, labels and all, since 
 has a `status` and an empty response. A job of which rows failed is PARTIALLY_SUCCEEDED.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import ClassVar
 
 import msgspec
 
 from halfrate.emulator._bigquery_store import read_lines, read_uri
-from halfrate.emulator._context import Context, rfc3339
+from halfrate.emulator._context import rfc3339
 from halfrate.emulator._gcs_store import split_uri
 from halfrate.emulator._gemini_embeddings import embed
 from halfrate.emulator._gemini_models import answer
 from halfrate.emulator._gemini_wire import INVALID, error_document
 from halfrate.emulator._jobs import Job, Jobs, Result, Row
 from halfrate.emulator._prices import Model
-from halfrate.emulator._rows import Answered, Ask, Lines, broken
+from halfrate.emulator._rows import Answered, Ask, Lines
 from halfrate.emulator._vertex_input import Source
 from halfrate.emulator._wire import ApiError, Document, as_document
 
@@ -108,23 +106,9 @@ class VertexJob(Job, kw_only=True):
 
 
 class VertexJobs(Jobs[VertexJob]):
-    """The jobs of every project."""
+    """The jobs of every project, without the calls about them."""
 
-    provider: ClassVar[str] = "vertex"
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self.serial = 0
-
-    def all(self) -> Iterator[VertexJob]:
-        """Every job, newest first."""
-        return reversed(self._jobs.values())
-
-    def find(self, job_id: str) -> VertexJob | None:
-        return self._jobs.get(job_id)
-
-    def forget(self, job: VertexJob) -> None:
-        del self._jobs[job.id]
+    provider = "vertex"
 
     def read(self, job: VertexJob, line: bytes) -> Row:
         row: Document = msgspec.json.decode(line)
@@ -137,10 +121,9 @@ class VertexJobs(Jobs[VertexJob]):
     def asked(self, job: VertexJob, body: Document) -> Document:
         return {key: value for key, value in body["request"].items() if key != "labels"}
 
-    def answer(self, job: VertexJob, row: Row, ask: Ask) -> Answered:
-        body: Document = msgspec.json.decode(row.raw)["request"]
+    def answer(self, job: VertexJob, body: Document, ask: Ask) -> Answered:
         if job.model.kind == "embedding":
-            return embed({key: value for key, value in body.items() if key != "labels"}, job.model)
+            return embed(body, job.model)
         return answer(self._context, body, job.model, ask)
 
     def line(self, job: VertexJob, result: Result) -> Document:
@@ -163,12 +146,11 @@ class VertexJobs(Jobs[VertexJob]):
         plan, line = result.plan, self.line(job, result)
         if job.output is None:
             job.output = Lines(self._context.spool.new())
-        encoded = msgspec.json.encode(_renamed(line, None) if plan.no_id else line) + b"\n"
+        known = _renamed(line, None) if plan.no_id else line
         for _ in range(plan.copies):
-            job.output.add(broken(encoded) if plan.malformed and job.table is None else encoded)
+            job.output.add_document(known, malformed=plan.malformed and job.table is None)
         if plan.stranger:
-            stranger = _renamed(line, self._context.new_id("stranger-"))
-            job.output.add(msgspec.json.encode(stranger) + b"\n")
+            job.output.add_document(_renamed(line, self._context.new_id("stranger-")))
 
     def ended(self, job: VertexJob, at: float) -> None:
         if job.phase == "failed":

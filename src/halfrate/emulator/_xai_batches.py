@@ -15,19 +15,10 @@ import msgspec
 from halfrate.emulator._context import Context
 from halfrate.emulator._jobs import Job, Jobs, Result, Row
 from halfrate.emulator._openai_models import CHAT
-from halfrate.emulator._quirks import Quirks, bend_create, draw_quirks, injected, refuse_create
+from halfrate.emulator._quirks import Quirks, draw_quirks, listed, refuse_full, reset_upload, visible
 from halfrate.emulator._routes import Call, Route
-from halfrate.emulator._rows import Answered, Ask, Lines, Rows
-from halfrate.emulator._wire import (
-    ApiError,
-    Delivery,
-    Document,
-    Response,
-    body_chunks,
-    json_response,
-    read_body,
-    read_document,
-)
+from halfrate.emulator._rows import Answered, Ask, Lines
+from halfrate.emulator._wire import ApiError, Document, Response, json_response, read_body
 from halfrate.emulator._xai_files import XaiFiles, bounds
 from halfrate.emulator._xai_input import InputError, XaiInput, read_added, read_file, read_row
 from halfrate.emulator._xai_models import PICODOLLARS_PER_TICK, answer
@@ -137,8 +128,8 @@ class XaiBatches(Jobs[Wave]):
     def batch_id(self, job: Wave) -> str:
         return job.batch_id
 
-    def answer(self, job: Wave, row: Row, ask: Ask) -> Answered:
-        return answer(self._context, msgspec.json.decode(row.raw), ask)
+    def answer(self, job: Wave, body: Document, ask: Ask) -> Answered:
+        return answer(self._context, body, ask)
 
     def line(self, job: Wave, result: Result) -> Document:
         row_id = result.row.id or ""
@@ -174,22 +165,11 @@ class XaiBatches(Jobs[Wave]):
             batch.cancelled_at, batch.cancel_message = at, job.problems[0]
 
     async def _create(self, call: Call) -> Response:
-        context, faults = self._context, self._context.faults
-        body = await read_document(call.request)
-        call = msgspec.structs.replace(call, now=context.clock.now())
-        context.meter.creates_received += 1
-        about = context.attempt()
-        refuse_create(faults, "xai", about)
-        _throttle(self._creates[call.project], call.now, 1.0, context.limits.xai_creates_per_second)
-        full = faults.strike("queue-full", "xai", about)
-        if full is not None:
-            raise injected(full.whole("status"), full.retry_after())
-        batch = self._made(call, body)
-        response = json_response(batch.view())
-        bent = bend_create(faults, "xai", about, response)
-        if isinstance(bent, ApiError):
-            raise bent
-        return bent
+        call, body, about = await self.read_create(call)
+        most = self._context.limits.xai_creates_per_second
+        _throttle(self._creates[call.project], call.now, 1.0, most)
+        refuse_full(self._context.faults, "xai", about)
+        return self.create_reply(about, self._made(call, body).view())
 
     def _made(self, call: Call, body: Document) -> XaiBatch:
         context = self._context
@@ -215,48 +195,28 @@ class XaiBatches(Jobs[Wave]):
         self._batches[batch_id] = batch
         context.meter.batches_created["xai"] += 1
         if kept is not None:
-            self._add_wave(
-                batch, read_file(kept.path, context.spool.new(), context.limits.xai_rows), call.now
-            )
+            source = read_file(kept.path, context.spool.new(), context.limits.xai_rows)
+            self._add_wave(call, batch, source)
         return batch
 
-    def _add_wave(self, batch: XaiBatch, source: XaiInput, now: float) -> None:
+    def _add_wave(self, call: Call, batch: XaiBatch, source: XaiInput) -> None:
         quirks, wave_id = batch.quirks, f"{batch.id}/{len(batch.waves)}"
         if quirks.fail_code is not None and batch.input_file_id is not None:
             where = f"line {quirks.fail_line}: {quirks.fail_code}"
             source.problems.append(f"JSONL file validation failed: {where}")
-        times = self.timing(wave_id, quirks, len(source.offsets), now)
-        wave = Wave(
-            id=wave_id,
-            batch_id=batch.id,
-            project=batch.project,
-            created_at=now,
-            validated_at=times.validated_at,
-            expires_at=batch.expires_at,
-            rows=Rows(source.path, source.offsets, times.order),
-            schedule=times.schedule,
-            quirks=quirks,
-            problems=source.problems,
-        )
+        wave = Wave(**self.begin(call, wave_id, source, quirks), batch_id=batch.id)
         batch.waves.append(wave)
         batch.models.update(source.models)
         self._live[wave.id] = wave
 
     def _get(self, call: Call, batch_id: str) -> XaiBatch:
-        found = self._batches.get(batch_id)
-        if found is None or found.project != call.project or found.quirks.hidden_until > call.now:
-            raise ApiError(404, f"Batch {batch_id} not found.")
-        return found
+        return visible(self._batches.get(batch_id), call.project, call.now, f"Batch {batch_id} not found.")
 
     async def _retrieve(self, call: Call) -> Response:
         return json_response(self._get(call, call.arg).view())
 
     async def _list(self, call: Call) -> Response:
-        found = [
-            batch
-            for batch in reversed(self._batches.values())
-            if batch.project == call.project and batch.quirks.unlisted_until <= call.now
-        ]
+        found = listed(reversed(self._batches.values()), call.project, call.now)
         start, end, token = bounds(call.request.params(), len(found))
         data = [batch.view() for batch in found[start:end]]
         return json_response({"batches": data, "pagination_token": token})
@@ -277,13 +237,12 @@ class XaiBatches(Jobs[Wave]):
     async def _add(self, call: Call) -> Response:
         context = self._context
         batch = self._get(call, call.arg)
-        if context.faults.strike("upload-reset", "xai", context.attempt()):
-            async for _ in body_chunks(call.request):
-                break
-            return Response(400, delivery=Delivery(drop=True))
+        if reset := await reset_upload(context.faults, "xai", context.attempt(), call.request):
+            return reset
         body = await read_body(call.request, context.limits.xai_add_bytes)
-        now = context.clock.now()
-        _throttle(self._adds[call.project], now, _ADDS_WINDOW, context.limits.xai_adds_per_half_minute)
+        call = msgspec.structs.replace(call, now=context.clock.now())
+        most = context.limits.xai_adds_per_half_minute
+        _throttle(self._adds[call.project], call.now, _ADDS_WINDOW, most)
         if batch.input_file_id is not None:
             raise ApiError(400, f"Batch {batch.id} was made from a file: nothing can be added to it.")
         if batch.cancelled_at is not None:
@@ -294,7 +253,7 @@ class XaiBatches(Jobs[Wave]):
         except InputError as error:
             context.spool.drop(path)
             raise ApiError(400, str(error)) from None
-        self._add_wave(batch, source, now)
+        self._add_wave(call, batch, source)
         return json_response({})
 
     async def _requests(self, call: Call) -> Response:

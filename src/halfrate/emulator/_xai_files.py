@@ -5,7 +5,7 @@ from typing import Final
 from halfrate.emulator._context import Context
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._shelf import Kept, Shelf, file_response
-from halfrate.emulator._wire import ApiError, Document, Response, json_response, whole_number
+from halfrate.emulator._wire import Document, Response, json_response, whole_number
 
 MOST: Final = 1_000
 
@@ -40,10 +40,7 @@ class XaiFiles:
         return json_response(_view(kept))
 
     def _get(self, call: Call) -> Kept:
-        found = self._shelf.find(call.project, call.arg)
-        if found is None:
-            raise ApiError(404, f"File {call.arg} not found.")
-        return found
+        return self._shelf.get(call.project, call.arg, f"File {call.arg} not found.")
 
     async def _retrieve(self, call: Call) -> Response:
         return json_response(_view(self._get(call)))

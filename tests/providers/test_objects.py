@@ -248,7 +248,7 @@ def test_keys_that_change_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("place", "module", "extra"),
     [
-        ("s3://rows", "botocore.session", "aws"),
+        ("s3://rows", "botocore.credentials", "aws"),
         ("s3://rows", "obstore", "aws"),
         ("gs://rows", "google.auth", "google"),
         ("az://account/rows", "azure.identity", "azure"),

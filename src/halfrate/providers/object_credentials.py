@@ -53,15 +53,17 @@ class AwsChain:
         Raises SettingsError where there are none.
         """
         try:
+            from botocore.credentials import EnvProvider
             from botocore.exceptions import BotoCoreError, ClientError
-            from botocore.session import Session
         except ImportError:
             raise extra_missing("AWS", "aws") from None
         try:
             with self._lock:
                 if self._found is None:
-                    session: Any = Session()
-                    self._found = session.get_credentials()
+                    # The environment goes first in the chain, and the chain as a whole takes long to import. Only the
+                    # chain says that there is no such profile.
+                    named = any(map(os.environ.get, ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")))
+                    self._found = (None if named else EnvProvider().load()) or _whole_chain()
                 frozen: Any = self._found.get_frozen_credentials() if self._found is not None else None
         except (BotoCoreError, ClientError) as error:
             raise SettingsError(
@@ -82,6 +84,13 @@ class AwsChain:
             "token": keys.token,
             "expires_at": datetime.now(UTC) + _LIFE,
         }
+
+
+def _whole_chain() -> Any:
+    from botocore.session import Session
+
+    session: Any = Session()
+    return session.get_credentials()
 
 
 class GoogleToken(NamedTuple):

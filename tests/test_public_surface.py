@@ -100,6 +100,7 @@ def test_the_commands() -> None:
     commands = app.list_commands(context)
     assert commands == [
         "run",
+        "forecast",
         "jobs",
         "status",
         "attach",
@@ -110,6 +111,8 @@ def test_the_commands() -> None:
         "cancel",
         "quota",
         "cost",
+        "price",
+        "savings",
         "providers",
         "worker",
         "emulate",
@@ -119,7 +122,8 @@ def test_the_commands() -> None:
         command = app.get_command(context, name)
         assert command is not None
         assert command.name == name
-        assert any("--json" in param.opts for param in command.params), name
+        parts = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        assert any("--json" in param.opts for part in parts for param in part.params), name
     assert app.get_command(context, "nothing") is None
 
 

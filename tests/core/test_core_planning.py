@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from halfrate.base.errors import UsageError
 from halfrate.base.results import Tokens
 from halfrate.base.types import JobPrices, Price, Rates, RequestSpec, Step, Usage
-from halfrate.core.planning import OUTPUT_PRIOR, forecast, spec_hash
+from halfrate.core.estimates import OUTPUT, Sample
+from halfrate.core.planning import forecast, prompt_hash, spec_hash
 from halfrate.core.pricing import JobPricing, cost, usage_cost
 from halfrate.service.deadlines import deadline_at
 
@@ -80,12 +81,24 @@ PRICES = JobPrices({"m": FLAT}, {"m": FLAT})
 
 def test_a_forecast() -> None:
     plan = forecast(spec(), 10, 4200, PRICES)
-    assert (plan.input_tokens, plan.output_tokens) == (1000, 10 * OUTPUT_PRIOR)
+    assert (plan.input_tokens, plan.output_tokens) == (1000, 10 * OUTPUT[1])
     assert plan.cost == 1000 * 50_000 + 2000 * 200_000 == plan.realtime_cost
     assert forecast(spec(max_tokens=5), 10, 0, PRICES).output_tokens == 50
-    assert forecast(spec(max_tokens=1000), 10, 0, PRICES).output_tokens == 10 * OUTPUT_PRIOR
+    assert forecast(spec(max_tokens=1000), 10, 0, PRICES).output_tokens == 10 * OUTPUT[1]
     assert forecast(spec(max_tokens=1000), 10, 0, PRICES, ceiling=True).output_tokens == 10_000
     assert forecast(spec(endpoint="embeddings"), 10, 4200, PRICES).output_tokens == 0
+    assert (plan.cost_low or 0) < (plan.cost or 0) < (plan.cost_high or 0)
+    assert plan.basis == "nothing"
+
+
+def test_the_most_that_a_job_may_cost_counts_on_no_cache_and_no_luck() -> None:
+    known = [Sample(same=True, rows=10, text_bytes=4000, input=1000, cached=900, output=100)]
+    plan = forecast(spec(), 10, 4000, PRICES, samples=known)
+    most = forecast(spec(), 10, 4000, PRICES, samples=known, ceiling=True)
+    assert (plan.input_tokens, plan.cost) == (1000, 100 * 50_000 + 900 * 12_500 + 100 * 200_000)
+    assert plan.cost_high == most.cost
+    assert most.cost is not None
+    assert most.cost > 1000 * 50_000 + 100 * 200_000
 
 
 def test_one_unknown_price_makes_the_sum_unknown_and_the_dearest_is_assumed() -> None:
@@ -93,6 +106,12 @@ def test_one_unknown_price_makes_the_sum_unknown_and_the_dearest_is_assumed() ->
     dear = forecast(spec(), 1, 420, JobPrices({"m": FLAT, "n": STEPPED}, {}))
     assert dear.cost == forecast(spec(), 1, 420, PRICES).cost
     assert dear.realtime_cost is None
+
+
+def test_a_prompt_is_the_same_whoever_asks_it() -> None:
+    assert prompt_hash(spec(prompt="a")) == prompt_hash(spec(prompt="a"))
+    assert prompt_hash(spec(prompt="a")) != prompt_hash(spec(prompt="b"))
+    assert prompt_hash(spec(native="openai")) == "", "each of its rows asks what it likes"
 
 
 def test_the_same_request_has_the_same_name() -> None:

@@ -17,6 +17,7 @@ EXIT_DETACHED: Final = 130
 # name -> (module, one line for --help). The lines stand here so that --help imports none of the modules.
 _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("run", "Run a prompt over every row of a file, at batch price."),
+    "forecast": ("forecast", "Say what a job should cost, and send nothing."),
     "jobs": ("look", "List jobs."),
     "status": ("look", "Show how a job stands."),
     "attach": ("follow", "Go on with a job, and wait for it."),

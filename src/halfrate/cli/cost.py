@@ -5,6 +5,7 @@ import datetime
 import io
 import math
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ import msgspec
 
 from halfrate.base.errors import SettingsError
 from halfrate.base.money import show_usd
-from halfrate.cli.text import echo_table, money, money_line
+from halfrate.cli.forecast import LEARNED
+from halfrate.cli.text import echo_json, echo_table, money, money_line
 from halfrate.service.costs import CostLine, total
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
@@ -62,6 +64,7 @@ class _Moment(click.ParamType[float]):
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Write a file.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--forecasts", is_flag=True, help="What was forecast, and how far that was off.")
 def cost(
     job: str | None,
     by: tuple[str, ...],
@@ -70,8 +73,13 @@ def cost(
     format_: str | None,
     output: Path | None,
     as_json: bool,
+    forecasts: bool,
 ) -> int:
     """Show what was paid for JOB, or for all jobs, from the ledger."""
+    if forecasts:
+        if job is not None or by or output is not None or format_ not in {None, "json", "table"}:
+            raise click.UsageError("--forecasts goes with --since and --json alone.")
+        return _forecasts(since, as_json=as_json or format_ == "json")
     names = by or (("model",) if job is not None else ("job",))
     with Service(Home.from_environment()) as service:
         found = service.find(job).id if job is not None else None
@@ -86,6 +94,58 @@ def cost(
         click.echo("Nothing was paid yet." if since == 0 else "Nothing was paid in that time.")
         return 0
     _put(_table(lines, names, closing), output)
+    return 0
+
+
+def _forecasts(since: float, *, as_json: bool) -> int:
+    with Service(Home.from_environment()) as service:
+        found = service.forecast_scores(since)
+    if as_json:
+        echo_json(
+            [
+                {
+                    "job": one.job,
+                    "model": one.model,
+                    "basis": one.basis,
+                    "forecast_usd": money(one.forecast),
+                    "low_usd": money(one.low),
+                    "high_usd": money(one.high),
+                    "paid_usd": money(one.paid),
+                    "off": one.off,
+                    "held": one.held,
+                }
+                for one in found
+            ]
+        )
+        return 0
+    if not found:
+        click.echo("No job has ended for which a cost was forecast.")
+        return 0
+    rows = [
+        (
+            one.job,
+            one.model,
+            one.basis,
+            show_usd(one.forecast),
+            f"{show_usd(one.low)} to {show_usd(one.high)}",
+            show_usd(one.paid),
+            f"{one.off:+.1%}",
+            "held" if one.held else "did not hold",
+        )
+        for one in found
+    ]
+    head = ("job", "model", "learned from", "forecast", "range", "paid", "off by", "the range")
+    echo_table(head, rows, right=(3, 4, 5, 6))
+    click.echo()
+    for basis in ("prompt", "model", "nothing"):
+        of_basis = [one for one in found if one.basis == basis]
+        if of_basis:
+            middle = statistics.median(abs(one.off) for one in of_basis)
+            held = sum(one.held for one in of_basis)
+            click.echo(
+                f"learned from {LEARNED[basis]}: off by {middle:.1%} in the middle, "
+                f"{held} of {len(of_basis)} ranges held"
+            )
     return 0
 
 

@@ -84,6 +84,7 @@ class _Live:
         self._shards = {shard.id: shard for shard in service.shards(job.id)}
         self._started = time.monotonic()
         self._cost: int | None = 0
+        self._expected: int | None = None
         self._leaving = False
 
     def __enter__(self) -> Self:
@@ -111,6 +112,7 @@ class _Live:
     def _count_cost(self) -> None:
         lines = self._service.costs(self._job.id)
         self._cost = lines[0].cost if lines else 0
+        self._expected = self._service.cost_forecast(self._job.id).cost
 
     def _picture(self) -> "Group":
         from rich.console import Group
@@ -126,7 +128,7 @@ class _Live:
             (f"{done:,}", "bold"),
             f" of {total:,} rows",
             (f", {failed:,} failed so far" if failed else "", "yellow"),
-            f"   {show_usd(self._cost)} of about {show_usd(self._job.forecast.cost)}",
+            f"   {show_usd(self._cost)} of about {show_usd(self._expected)}",
             f"   {self._time(done, total)}",
         )
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")

@@ -3,42 +3,27 @@
 import datetime
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from halfrate.base.errors import UsageError
 from halfrate.base.money import parse_usd, show_usd
-from halfrate.base.types import Endpoint
 from halfrate.cli import options
+from halfrate.cli.asking import asked, asking
 from halfrate.cli.follow import carry, check_form
 from halfrate.cli.text import plan_lines
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import SmallTails
 from halfrate.service.deadlines import deadline_at
-from halfrate.service.drafts import STDIN, Ask, Draft
+from halfrate.service.drafts import Ask, Draft
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 from halfrate.service.report import Prospect
 
 
 @click.command(short_help="Run a prompt over every row of a file, at batch price.")
-@click.argument("input", metavar="INPUT")
-@click.option("--model", metavar="PROVIDER/MODEL", help="As in openai/gpt-4.1-mini.")
-@click.option("--prompt", help="What to ask of each row; {column} stands for a column's text.")
-@click.option("--prompt-file", type=click.Path(path_type=Path), help="The same, from a file.")
-@click.option("--system", help="A system prompt, the same for every row.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="The most an answer may take.")
-@click.option("--temperature", type=click.FloatRange(min=0, max=2))
-@click.option("--schema", type=click.Path(path_type=Path), help="A JSON Schema that every answer must meet.")
-@click.option("--param", multiple=True, metavar="K=V", help="Any other field of the request body.")
-@click.option(
-    "--tier",
-    type=click.Choice(["batch", "flex", "standard", "priority"]),
-    help="How to serve the rows; a batch unless there are none at the provider.",
-)
-@click.option("--option", multiple=True, metavar="K=V", help="A provider's own; see `halfrate providers`.")
-@click.option("--endpoint", type=click.Choice(["chat", "responses", "embeddings", "messages", "generate"]))
-@click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row in --raw results.")
+@asking
 @click.option("--tag", multiple=True, metavar="K=V", help="For `halfrate cost --by`, as in team=search.")
 @click.option("--deadline", metavar="WHEN", help="8h, 06:00 or an ISO time.")
 @click.option("--no-rescue", is_flag=True, help="Never pay for real time, even if the deadline is missed.")
@@ -56,25 +41,11 @@ from halfrate.service.report import Prospect
 @click.option("--raw", is_flag=True, help="Write the provider's own result objects.")
 @click.option("--max-cost", metavar="USD", help="Refuse to start if it could cost more.")
 @click.option("--attempts", type=click.IntRange(1, 20), default=5, show_default=True)
-@click.option("--allow-empty", is_flag=True, help="Send rows whose columns are empty.")
 @click.option("--new", is_flag=True, help="Start a new job, even if the same one is unfinished.")
 @click.option("--detach", is_flag=True, help="Leave once everything is with the provider.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
 def run(
-    input: str,  # noqa: A002
-    model: str | None,
-    prompt: str | None,
-    prompt_file: Path | None,
-    system: str | None,
-    max_tokens: int | None,
-    temperature: float | None,
-    schema: Path | None,
-    param: tuple[str, ...],
-    tier: str | None,
-    option: tuple[str, ...],
-    endpoint: Endpoint | None,
-    id_column: str | None,
     tag: tuple[str, ...],
     deadline: str | None,
     no_rescue: bool,
@@ -85,11 +56,11 @@ def run(
     raw: bool,
     max_cost: str | None,
     attempts: int,
-    allow_empty: bool,
     new: bool,
     detach: bool,
     yes: bool,
     as_json: bool,
+    **what: Any,
 ) -> int:
     """Run a prompt over every row of INPUT and write one answer per row, in order, at batch price.
 
@@ -99,24 +70,10 @@ def run(
     \b
     Exit codes: 0 all rows succeeded; 3 some rows failed; 2 the request was wrong; 130 detached.
     """
-    if prompt is not None and prompt_file is not None:
-        raise click.UsageError("Give --prompt or --prompt-file, not both.")
     limit = _limit(max_cost)
     check_form(output, raw=raw)
     ask = Ask(
-        input=input if input == STDIN else Path(input),
-        model=model,
-        prompt=options.read_text(prompt_file, "The prompt") if prompt_file is not None else prompt,
-        system=system,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        schema=options.read_schema(schema) if schema is not None else None,
-        params=options.parameters(param),
-        tier=tier,
-        options=options.pairs(option, "--option"),
-        endpoint=endpoint,
-        id_column=id_column,
-        allow_empty=allow_empty,
+        **asked(**what),
         tags=options.pairs(tag, "--tag"),
         deadline=deadline_at(deadline, datetime.datetime.now(datetime.UTC)),
         rescue=not no_rescue,

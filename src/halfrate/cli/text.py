@@ -9,7 +9,7 @@ import msgspec
 
 from halfrate.base.money import show_usd, usd
 from halfrate.core.finish import Finish
-from halfrate.core.job import Job
+from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import Shard, State
 from halfrate.service.report import Prospect, Report
 
@@ -41,10 +41,10 @@ def plan_lines(job: Job, batches: int, prospect: Prospect | None = None) -> list
     plan = job.forecast
     tokens = f"about {plan.input_tokens:,} tokens in and {plan.output_tokens:,} out"
     if job.tier == "batch":
-        prices = f"{show_usd(plan.cost)} in batch, {show_usd(plan.realtime_cost)} in real time"
+        prices = f"{show_usd(plan.cost)} in batch{_range(plan)}, {show_usd(plan.realtime_cost)} in real time"
         way = f"in {batches} batch{'es' if batches != 1 else ''}"
     else:
-        prices = f"{show_usd(plan.cost)}, {job.tier} tier"
+        prices = f"{show_usd(plan.cost)}{_range(plan)}, {job.tier} tier"
         way = "in real time"
     lines = [
         f"{job.rows:,} rows of {job.input_name} for {job.label}, {way}",
@@ -61,6 +61,12 @@ def plan_lines(job: Job, batches: int, prospect: Prospect | None = None) -> list
             )
         lines.extend(expected_lines(prospect.finish, job.deadline))
     return lines
+
+
+def _range(plan: Forecast) -> str:
+    if plan.cost_low is None or plan.cost_high is None:
+        return ""
+    return f" ({show_usd(plan.cost_low)} to {show_usd(plan.cost_high)})"
 
 
 def clock(at: float) -> str:

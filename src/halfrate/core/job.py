@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from halfrate.base.types import InputFormat, JobPrices, OutputFormat, RequestSpec
+from halfrate.core.estimates import Basis
 from halfrate.core.lifecycle import SmallTails
 
 
@@ -21,12 +22,18 @@ class JobState(enum.StrEnum):
 
 
 class Forecast(msgspec.Struct, frozen=True):
-    """What was expected before anything was sent. Money in picodollars, None where a price is unknown."""
+    """What was expected before anything was sent. Money in picodollars, None where a price is unknown.
+
+    Nine times in ten the cost should lie between `cost_low` and `cost_high`. `basis`: what that was learned from.
+    """
 
     input_tokens: int
     output_tokens: int
     cost: int | None
     realtime_cost: int | None
+    cost_low: int | None = None
+    cost_high: int | None = None
+    basis: Basis = "nothing"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +48,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     input_size: int
     rows: int
     request_bytes: int
+    text_bytes: float = 0.0
+    """Bytes of the requests, without what the provider's format puts around them; 0 in records from before."""
+    prompt_hash: str = ""
+    """Names what is asked of a row; "" where each row says that itself."""
     names: dict[str, str] = {}
     """Our output columns that had to be renamed, because the input has them already."""
     prices: JobPrices

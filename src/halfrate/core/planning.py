@@ -1,53 +1,67 @@
 """What a job will hold and cost, before anything is sent. Pure."""
 
 import hashlib
+from collections.abc import Iterable
 
 import msgspec
 
 from halfrate.base.types import JobPrices, Price, RequestSpec, Usage
+from halfrate.core.estimates import Estimate, Sample, estimate
 from halfrate.core.job import Forecast
 from halfrate.core.pricing import usage_cost
-
-BYTES_PER_TOKEN = 4.2
-"""Of request text, English and code. A prior: providers' tokenizers differ, and other scripts need more."""
-
-OUTPUT_PRIOR = 200
-"""Tokens that an answer takes where nothing is known about it."""
 
 
 def spec_hash(spec: RequestSpec, account: str, tier: str = "batch") -> str:
     """Names what a job asks, so that the same command can be recognised."""
-    asked = [account, spec] if tier == "batch" else [account, spec, tier]
-    text = msgspec.json.encode(asked, order="deterministic")
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
+    return _digest([account, spec] if tier == "batch" else [account, spec, tier])
+
+
+def prompt_hash(spec: RequestSpec) -> str:
+    """Names what is asked of a row, whoever asks it, and of whichever rows; "" where each row says that itself."""
+    return _digest([spec]) if spec.native is None else ""
+
+
+def _digest(asked: object) -> str:
+    return hashlib.blake2b(msgspec.json.encode(asked, order="deterministic"), digest_size=16).hexdigest()
 
 
 def forecast(
     spec: RequestSpec,
     rows: int,
-    text_bytes: int,
+    text_bytes: float,
     prices: JobPrices,
     *,
     tier: str = "batch",
+    samples: Iterable[Sample] = (),
     ceiling: bool = False,
 ) -> Forecast:
     """Tokens and money for `rows` requests whose bodies have `text_bytes` bytes in all.
 
-    `ceiling`: with answers as long as `max_tokens` allows, for limits on what may be spent.
+    `samples`: what earlier jobs took. `ceiling`: as much as it may come to, with answers as long as `max_tokens`
+    allows, for limits on what may be spent.
     """
-    tokens_in = round(text_bytes / BYTES_PER_TOKEN)
-    each = 0
-    if spec.endpoint != "embeddings":
-        each = OUTPUT_PRIOR if spec.max_tokens is None else min(spec.max_tokens, OUTPUT_PRIOR)
-        if ceiling and spec.max_tokens is not None:
-            each = spec.max_tokens
-    usage = Usage(input=tokens_in, output=rows * each)
+    answers = spec.endpoint != "embeddings"
+    found = estimate(samples, rows, text_bytes, max_tokens=spec.max_tokens, answers=answers)
+    likely = _usage(found, found.input.likely, found.output.likely)
+    if ceiling:
+        written = rows * spec.max_tokens if answers and spec.max_tokens is not None else found.output.high
+        # What a cache will save is hoped for, never counted on.
+        likely = Usage(input=round(found.input.high), output=round(written))
+    table = prices.of(tier)
     return Forecast(
-        input_tokens=tokens_in,
-        output_tokens=usage.output,
-        cost=_dearest(prices.of(tier), usage),
-        realtime_cost=_dearest(prices.standard, usage),
+        input_tokens=likely.total_input,
+        output_tokens=likely.output,
+        cost=_dearest(table, likely),
+        realtime_cost=_dearest(prices.standard, likely),
+        cost_low=_dearest(table, _usage(found, found.input.low, found.output.low)),
+        cost_high=_dearest(table, Usage(input=round(found.input.high), output=round(found.output.high))),
+        basis=found.basis,
     )
+
+
+def _usage(found: Estimate, read: float, written: float) -> Usage:
+    cached = round(read * found.cached)
+    return Usage(input=round(read) - cached, cached=cached, output=round(written))
 
 
 def _dearest(prices: dict[str, Price | None], usage: Usage) -> int | None:

@@ -25,9 +25,10 @@ from halfrate.base.types import (
     Template,
 )
 from halfrate.blobs.files import JobFiles
+from halfrate.core.estimates import Sample
 from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import Shard, SmallTails
-from halfrate.core.planning import forecast, spec_hash
+from halfrate.core.planning import forecast, prompt_hash, spec_hash
 from halfrate.providers.base import Account, Adapter
 from halfrate.providers.registry import account_of, adapter_class, split_model
 from halfrate.rows import errors
@@ -102,10 +103,17 @@ class _Table(Protocol):
 class Drafter:
     """Makes drafts in a home. `folder_name` keeps drafts of different processes apart."""
 
-    def __init__(self, home: Home, folder_name: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        folder_name: str,
+        now: Callable[[], float],
+        samples: Callable[[RequestSpec], Sequence[Sample]],
+    ) -> None:
         self._home = home
         self._folder_name = folder_name
         self._now = now
+        self._samples = samples
 
     def draft(self, ask: Ask, connect: Callable[[Account], Adapter]) -> Draft:
         """Read and check the whole input, and encode every row. Raises UsageError; sends nothing."""
@@ -145,6 +153,7 @@ class Drafter:
         prices = job_prices(
             provider, sorted(encoding.models or {spec.model}), day, spec.options.get("serves")
         )
+        samples = self._samples(spec)
         job = Job(
             id=job_id,
             created_at=self._now(),
@@ -156,9 +165,11 @@ class Drafter:
             input_size=files.snapshot(found.format).stat().st_size,
             rows=writer.rows,
             request_bytes=writer.row_bytes,
+            text_bytes=encoding.text_bytes,
+            prompt_hash=prompt_hash(spec),
             names=encoding.names,
             prices=prices,
-            forecast=forecast(spec, writer.rows, encoding.text_bytes, prices, tier=tier),
+            forecast=forecast(spec, writer.rows, encoding.text_bytes, prices, tier=tier, samples=samples),
             tags=ask.tags,
             deadline=ask.deadline,
             priority=ask.priority,
@@ -188,8 +199,10 @@ class Drafter:
             )
             for made in writer.shards
         )
-        ceiling = forecast(spec, writer.rows, encoding.text_bytes, prices, tier=tier, ceiling=True)
-        return Draft(job, shards, files.folder, ceiling)
+        most = forecast(
+            spec, writer.rows, encoding.text_bytes, prices, tier=tier, samples=samples, ceiling=True
+        )
+        return Draft(job, shards, files.folder, most)
 
 
 class _Source(msgspec.Struct, frozen=True):

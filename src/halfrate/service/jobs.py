@@ -13,15 +13,17 @@ from halfrate.base.clock import Clock, SystemClock
 from halfrate.base.errors import HalfrateError, SettingsError, StorageError, UsageError
 from halfrate.base.ids import row_prefix
 from halfrate.base.results import Kind
-from halfrate.base.types import Outcome, OutputFormat, RawForm, Usage
+from halfrate.base.types import Outcome, OutputFormat, RawForm, RequestSpec, Usage
 from halfrate.blobs.files import JobFiles
 from halfrate.core import finish
 from halfrate.core import lifecycle as life
 from halfrate.core.admission import Quota, QuotaKind
 from halfrate.core.deadlines import Send, plan
+from halfrate.core.estimates import Sample
 from halfrate.core.finish import Finish
-from halfrate.core.job import Job, JobState
+from halfrate.core.job import Forecast, Job, JobState
 from halfrate.core.lifecycle import LIVE, MOVING, Policy, Shard, State
+from halfrate.core.planning import forecast
 from halfrate.engine.collecting import outcomes_of, slots_left
 from halfrate.engine.loop import Loop
 from halfrate.engine.owner import Owner
@@ -36,7 +38,9 @@ from halfrate.rows.results import ResultRecord, iter_results
 from halfrate.service.answers import schema_check
 from halfrate.service.costs import CostLine, grouped
 from halfrate.service.drafts import Ask, Draft, Drafter, unwritable
+from halfrate.service.forecasts import Score, expected, samples, scores
 from halfrate.service.home import Home
+from halfrate.service.prices import TIERS
 from halfrate.service.report import Prospect, Report
 from halfrate.store.store import Store
 
@@ -80,7 +84,22 @@ class Service:
 
     def draft(self, ask: Ask) -> Draft:
         """Read, check and encode the whole input. Raises UsageError; nothing is sent or recorded."""
-        return Drafter(self.home, self._owner.name, self.clock.now).draft(ask, self._connect)
+        drafter = Drafter(self.home, self._owner.name, self.clock.now, self._samples)
+        return drafter.draft(ask, self._connect)
+
+    def _samples(self, spec: RequestSpec) -> list[Sample]:
+        """What earlier jobs took that asked the same, or else what others of the same model did."""
+        return samples(self._store, spec)
+
+    def tier_forecasts(self, draft: Draft) -> dict[str, Forecast]:
+        """What a job should cost in each tier whose price is known, from the cheapest on."""
+        job = draft.job
+        known = self._samples(job.spec)
+        made = {
+            tier: forecast(job.spec, job.rows, job.text_bytes, job.prices, tier=tier, samples=known)
+            for tier in TIERS
+        }
+        return {tier: one for tier, one in made.items() if one.cost is not None}
 
     def unfinished_twin(self, draft: Draft) -> Job | None:
         """An open job that asks the same of the same input, byte for byte."""
@@ -348,6 +367,14 @@ class Service:
         tags. Days and months are UTC's."""
         spent = self._store.spent(job_id=job_id, since=since, until=until)
         return grouped(spent, by, {job.id: job for job in self._store.jobs()})
+
+    def cost_forecast(self, job_id: str) -> Forecast:
+        """What a job should come to, as far as its own rows have taught that by now."""
+        return expected(self._store, self._store.job(job_id) or self.job(job_id))
+
+    def forecast_scores(self, since: float = 0.0) -> list[Score]:
+        """What was forecast for jobs that ended since then (seconds since 1970), and what came of it; newest first."""
+        return scores(self._store, since)
 
     # ------------------------------------------------------------ acting
 

@@ -1,0 +1,124 @@
+"""Forecasts of costs: what earlier jobs teach, what a job under way should come to, and how good forecasts were."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from halfrate.base.types import RequestSpec
+from halfrate.core.estimates import Basis, Sample
+from halfrate.core.job import Forecast, Job, JobState
+from halfrate.core.planning import forecast, prompt_hash
+from halfrate.store.store import Spent, Store
+
+_LOOKED_THROUGH = 1000
+"""Jobs, the newest first, among which samples are looked for."""
+_ENOUGH = 8
+"""Samples of a kind that are looked at: older ones say less of what models answer today."""
+
+
+def samples(store: Store, spec: RequestSpec) -> list[Sample]:
+    """What the newest jobs took that asked the same of a row; where there are none, others of the same model."""
+    asked = prompt_hash(spec)
+    jobs = [job for job in store.jobs(limit=_LOOKED_THROUGH) if job.text_bytes and _is_alike(job.spec, spec)]
+    found: list[Sample] = []
+    for same in (True, False):
+        for job in jobs:
+            if (bool(asked) and job.prompt_hash == asked) is same:
+                sample = _sample(job, store.spent(job_id=job.id), same=same)
+                if sample is not None:
+                    found.append(sample)
+            if len(found) == _ENOUGH:
+                break
+        if found:
+            break
+    return found
+
+
+def _is_alike(one: RequestSpec, other: RequestSpec) -> bool:
+    return (one.provider, one.model, one.endpoint) == (other.provider, other.model, other.endpoint) and bool(
+        one.model
+    )
+
+
+def _sample(job: Job, spent: Iterable[Spent], *, same: bool) -> Sample | None:
+    paid = [one for one in spent if one.kind == "rows"]
+    rows = sum(one.rows for one in paid)
+    if not rows:
+        return None
+    return Sample(
+        same=same,
+        rows=rows,
+        text_bytes=job.text_bytes * rows / job.rows,
+        input=sum(one.usage.total_input for one in paid),
+        cached=sum(one.usage.cached for one in paid),
+        output=sum(one.usage.output for one in paid),
+    )
+
+
+def expected(store: Store, job: Job) -> Forecast:
+    """What a job should come to: what it has cost, and what the rest should, going by its own rows."""
+    spent = store.spent(job_id=job.id)
+    sample = _sample(job, spent, same=True)
+    if sample is None or not job.text_bytes:
+        return job.forecast
+    left = max(0, job.rows - sample.rows)
+    rest = forecast(
+        job.spec, left, job.text_bytes * left / job.rows, job.prices, tier=job.tier, samples=[sample]
+    )
+    costs = [one.cost for one in spent if one.kind != "doubt"]
+    dear = [one.realtime_cost for one in spent if one.kind != "doubt"]
+    return Forecast(
+        input_tokens=sample.input + rest.input_tokens,
+        output_tokens=sample.output + rest.output_tokens,
+        cost=_sum([*costs, rest.cost]),
+        realtime_cost=_sum([*dear, rest.realtime_cost]),
+        cost_low=_sum([*costs, rest.cost_low]),
+        cost_high=_sum([*costs, rest.cost_high]),
+        basis="prompt",
+    )
+
+
+def _sum(amounts: Iterable[int | None]) -> int | None:
+    """One unknown makes the sum unknown."""
+    total = 0
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total
+
+
+class Score(msgspec.Struct, frozen=True):
+    """A forecast, and what came of it. Picodollars; `paid` is what the job cost in the end."""
+
+    job: str
+    model: str
+    basis: Basis
+    forecast: int
+    low: int
+    high: int
+    paid: int
+
+    @property
+    def off(self) -> float:
+        """By how much the forecast was too high, as a share of what was paid."""
+        return (self.forecast - self.paid) / self.paid if self.paid else 0.0
+
+    @property
+    def held(self) -> bool:
+        """Whether what was paid lay in the range."""
+        return self.low <= self.paid <= self.high
+
+
+def scores(store: Store, since: float = 0.0) -> list[Score]:
+    """Forecasts of jobs that ended since then, all of whose prices were known; the newest first."""
+    found: list[Score] = []
+    for job in store.jobs():
+        plan = job.forecast
+        if job.state is not JobState.DONE or (job.finished_at or 0.0) < since:
+            continue
+        paid = _sum(one.cost for one in store.spent(job_id=job.id) if one.kind != "doubt")
+        if paid is None or plan.cost is None or plan.cost_low is None or plan.cost_high is None:
+            continue
+        found.append(Score(job.id, job.label, plan.basis, plan.cost, plan.cost_low, plan.cost_high, paid))
+    return found

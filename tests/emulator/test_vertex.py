@@ -295,6 +295,17 @@ def test_a_job_over_tables(vertex: Vertex) -> None:
     assert vertex.send("GET", f"{tables}/out").status == 404
 
 
+def test_a_table_has_whole_rows(build: Build) -> None:
+    vertex = Vertex(build(faults=["last-line-cut:bytes=30"]))
+    tables = "/bigquery/bigquery/v2/projects/p/datasets/d/tables"
+    reference = {"projectId": "p", "datasetId": "d", "tableId": "rows"}
+    vertex.json("POST", tables, {"tableReference": reference, "schema": {"fields": [{"name": "request"}]}})
+    rows = [{"json": {"request": json.dumps(ask(f"Order {n}"))}} for n in range(3)]
+    vertex.json("POST", f"{tables}/rows/insertAll", {"rows": rows})
+    assert state(vertex.look(vertex.create("bq://p.d.rows", "bq://p.d.out").json())) == "SUCCEEDED"
+    assert vertex.json("GET", f"{tables}/out/data")["totalRows"] == "3"
+
+
 def test_loads(vertex: Vertex) -> None:
     vertex.put("table.jsonl", b'{"rid":"a","n":1}\n{"rid":"b","n":2}\n')
     to = {"projectId": "p", "datasetId": "d", "tableId": "loaded"}

@@ -152,6 +152,11 @@ class VertexJobs(Jobs[VertexJob]):
         if plan.stranger:
             job.output.add_document(_renamed(line, self._context.new_id("stranger-")))
 
+    def closing(self, job: VertexJob) -> None:
+        if job.table is not None:
+            # A table has whole rows.
+            job.quirks.cut_bytes = 0
+
     def ended(self, job: VertexJob, at: float) -> None:
         if job.phase == "failed":
             return

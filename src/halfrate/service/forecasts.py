@@ -112,12 +112,16 @@ class Score(msgspec.Struct, frozen=True):
 
 def scores(store: Store, since: float = 0.0) -> list[Score]:
     """Forecasts of jobs that ended since then, all of whose prices were known; the newest first."""
+    costs: dict[str, list[int | None]] = {}
+    for one in store.spent():
+        if one.kind != "doubt":
+            costs.setdefault(one.job_id, []).append(one.cost)
     found: list[Score] = []
     for job in store.jobs():
         plan = job.forecast
         if job.state is not JobState.DONE or (job.finished_at or 0.0) < since:
             continue
-        paid = _sum(one.cost for one in store.spent(job_id=job.id) if one.kind != "doubt")
+        paid = _sum(costs.get(job.id, ()))
         if paid is None or plan.cost is None or plan.cost_low is None or plan.cost_high is None:
             continue
         found.append(Score(job.id, job.label, plan.basis, plan.cost, plan.cost_low, plan.cost_high, paid))

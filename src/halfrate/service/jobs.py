@@ -366,7 +366,8 @@ class Service:
         """Payments from `since` until before `until` (seconds since 1970), added up by names of `costs.KEYS` or of
         tags. Days and months are UTC's."""
         spent = self._store.spent(job_id=job_id, since=since, until=until)
-        return grouped(spent, by, {job.id: job for job in self._store.jobs()})
+        jobs = self._store.jobs() if job_id is None else [self.job(job_id)]
+        return grouped(spent, by, {job.id: job for job in jobs})
 
     def cost_forecast(self, job_id: str) -> Forecast:
         """What a job should come to, as far as its own rows have taught that by now."""

@@ -1,5 +1,6 @@
 """Forecasts of costs: what earlier jobs teach, what a job under way should come to, and how good forecasts were."""
 
+import itertools
 from collections.abc import Iterable
 
 import msgspec
@@ -19,25 +20,20 @@ _ENOUGH = 8
 def samples(store: Store, spec: RequestSpec) -> list[Sample]:
     """What the newest jobs took that asked the same of a row; where there are none, others of the same model."""
     asked = prompt_hash(spec)
-    jobs = [job for job in store.jobs(limit=_LOOKED_THROUGH) if job.text_bytes and _is_alike(job.spec, spec)]
-    found: list[Sample] = []
-    for same in (True, False):
-        for job in jobs:
-            if (bool(asked) and job.prompt_hash == asked) is same:
-                sample = _sample(job, store.spent(job_id=job.id), same=same)
-                if sample is not None:
-                    found.append(sample)
-            if len(found) == _ENOUGH:
-                break
-        if found:
-            break
-    return found
+    alike = [job for job in store.jobs(limit=_LOOKED_THROUGH) if job.text_bytes and _is_alike(job.spec, spec)]
+    same = [job for job in alike if asked and job.prompt_hash == asked]
+    return _newest(store, same, same=True) or _newest(store, alike, same=False)
+
+
+def _newest(store: Store, jobs: list[Job], *, same: bool) -> list[Sample]:
+    """Samples of the first of these jobs that were billed at all."""
+    made = (_sample(job, store.spent(job_id=job.id), same=same) for job in jobs)
+    return list(itertools.islice((sample for sample in made if sample is not None), _ENOUGH))
 
 
 def _is_alike(one: RequestSpec, other: RequestSpec) -> bool:
-    return (one.provider, one.model, one.endpoint) == (other.provider, other.model, other.endpoint) and bool(
-        one.model
-    )
+    same_model = (one.provider, one.model, one.endpoint) == (other.provider, other.model, other.endpoint)
+    return same_model and bool(one.model)
 
 
 def _sample(job: Job, spent: Iterable[Spent], *, same: bool) -> Sample | None:

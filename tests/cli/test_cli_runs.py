@@ -441,7 +441,8 @@ def test_looking_at_jobs_and_costs(shell: Shell) -> None:
         team: line["saved_usd"] for team, line in by_team.items()
     }
     assert shell("cost", "-o", "nowhere/costs.csv").code == 2
-    assert "2w" in shell("cost", "--since", "lately").err
+    for when in ("lately", f"{'9' * 400}d", "2026-02-30"):
+        assert "2w" in shell("cost", "--since", when).err
     listed = json.loads(shell("jobs", "--json").out)
     assert [job["job"] for job in listed] == [three["job"], two["job"], one["job"]]
     assert one["job"] in shell("jobs", "-n", "3").out

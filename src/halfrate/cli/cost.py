@@ -22,7 +22,7 @@ from halfrate.service.costs import CostLine, total
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 
-_SPAN: Final = re.compile(r"(\d+)([hdw])")
+_SPAN: Final = re.compile(r"([0-9]{1,6})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86400, "w": 604800}
 
 
@@ -87,6 +87,8 @@ def cost(
         whole = found is not None and since == 0 and until == math.inf
         closing = money_line(service.report(found)) if found is not None and whole else None
     chosen = format_ or ("json" if as_json else _by_ending(output))
+    if chosen == "parquet" and output is None and sys.stdout.isatty():
+        raise click.UsageError("Parquet is nothing for a terminal: name a file with -o.")
     if chosen != "table":
         _put(_FORMATS[chosen](lines, names), output)
         return 0

@@ -365,10 +365,15 @@ LEDGER_OF_JOB: Final = {
 }
 """Payments for one job added up, by what they are grouped by."""
 
-SPENT: Final = """
+_SPENT = """
 SELECT job_id, model, account, tier, kind, {day}, sum(rows), sum(input), sum(cached), sum(write_5m), sum(write_1h),
     sum(output), sum(reasoning), {cost}, {realtime_cost}
-FROM ledger WHERE at >= :since AND at < :until AND (job_id = :job_id OR :job_id = '')
+FROM ledger WHERE at >= :since AND at < :until{which}
 GROUP BY job_id, model, account, tier, kind, {day} ORDER BY 6, 1, 2, 3, 4, 5
 """.replace("{cost}", _sums("cost", "1 = 1")).replace("{realtime_cost}", _sums("realtime_cost", "1 = 1"))
-"""Payments in a span of time, by all that they can be told apart by; of one job, or of all ('')."""
+
+SPENT: Final = _SPENT.replace("{which}", "")
+"""Payments in a span of time, by all that they can be told apart by."""
+
+SPENT_OF_JOB: Final = _SPENT.replace("{which}", " AND job_id = :job_id")
+"""The same of one job."""

@@ -430,9 +430,12 @@ class Store:
 
     def spent(self, *, job_id: str | None = None, since: float = 0.0, until: float = math.inf) -> list[Spent]:
         """Payments from `since` until before `until` (seconds since 1970), the oldest day first."""
-        params: Params = {"job_id": job_id or "", "since": since, "until": min(until, float(_EVERYTHING))}
+        params: dict[str, Value] = {"since": since, "until": min(until, float(_EVERYTHING))}
+        statement = sql.SPENT
+        if job_id is not None:
+            params["job_id"], statement = job_id, sql.SPENT_OF_JOB
         with self._connector.reading() as transaction:
-            return [_spent(row) for row in transaction.fetch_all(sql.SPENT, params)]
+            return [_spent(row) for row in transaction.fetch_all(statement, params)]
 
 
 def _connector(url: str, patience: float) -> Connector:

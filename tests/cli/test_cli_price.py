@@ -83,6 +83,29 @@ def test_ones_own_price_goes_before_and_can_be_forgotten(shell: Shell, config: P
     assert [path.name for path in config.iterdir()] == ["prices.json"]
 
 
+def test_a_price_that_was_not_set_is_unknown_and_never_zero(shell: Shell) -> None:
+    shell("price", "set", "openai/gpt-unpriced-1", "--tier", "batch", "--input", "1")
+    ran = shell("forecast", shell.table(3), "--model", "openai/gpt-unpriced-1", "--prompt", "{q}")
+    assert "unknown" in ran.out
+    tiers = shell("price", "openai/gpt-unpriced-1", "--json").object["tiers"]
+    assert tiers["batch"]["usd_per_million"]["output"] is None
+
+
+def test_what_a_person_wrote_into_the_file_stays(shell: Shell, config: Path) -> None:
+    config.mkdir(parents=True)
+    model = {"provider": "openai", "model": "mine", "match": [{"equals": "mine-2"}], "source": "by hand"}
+    price = {"tier": "batch", "rates": {"input": "3"}}
+    (config / "prices.json").write_text(
+        json.dumps({"models": [{**model, "prices": [price]}], "source": "ours"})
+    )
+    shell("price", "set", "openai/mine", "--input", "6")
+    kept = json.loads((config / "prices.json").read_bytes())
+    assert kept["source"] == "ours"
+    (entry,) = kept["models"]
+    assert {name: entry[name] for name in model} == model
+    assert [one["tier"] for one in entry["prices"]] == ["batch", "standard"]
+
+
 def test_jobs_are_priced_with_ones_own_prices(shell: Shell) -> None:
     shell("price", "set", "openai/gpt-4.1-mini", "--tier", "batch", "--input", "0", "--output", "0")
     ran = shell.run(shell.table(4), "--json", "-o", "out.jsonl").object

@@ -77,11 +77,6 @@ def test_what_is_not_known_has_no_price() -> None:
     assert PriceBook(OWN).find("acme", "large", "standard", "2026-05-31") is None, "it had no price before"
 
 
-def test_a_models_history_is_told_from_the_newest_on() -> None:
-    days = [price.since for price in PriceBook(SHIPPED).history("acme", "large", "standard")]
-    assert days == ["2026-03-01", None]
-
-
 @pytest.mark.parametrize(
     ("price", "why"),
     [

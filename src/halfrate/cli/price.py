@@ -177,7 +177,7 @@ _RATE: Final = "USD for a million tokens."
 @click.argument("model")
 @click.option("--tier", type=click.Choice(TIERS), default="standard", show_default=True)
 @click.option("--input", "input_", required=True, metavar="USD", help=_RATE)
-@click.option("--output", metavar="USD", help=f"{_RATE} None for embeddings.")
+@click.option("--output", metavar="USD", help=f"{_RATE} Unknown if left out; embeddings have none.")
 @click.option("--cached", metavar="USD", help="For input that was read from a cache.")
 @click.option("--write-5m", metavar="USD", help="For input that is written into a cache for five minutes.")
 @click.option("--write-1h", metavar="USD", help="For an hour.")
@@ -200,7 +200,7 @@ def set_(
     """
     given = {
         "input": input_,
-        "output": output or "0",
+        "output": output,
         "cached": cached,
         "write_5m": write_5m,
         "write_1h": write_1h,

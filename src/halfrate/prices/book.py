@@ -88,10 +88,6 @@ class PriceBook:
                 return _price(found, entry, price)
         return None
 
-    def history(self, provider: str, model: str, tier: str) -> list[Price]:
-        """Every price of it that the book has ever known, the newest first, of each list in turn."""
-        return [_price(found, entry, price) for found, entry, price in self._prices(provider, model, tier)]
-
     def name(self, provider: str, model: str) -> str | None:
         """The name under which the book has a model; None where it has none."""
         found = [entry for listed in self._lists if (entry := _entry(listed, provider, model)) is not None]

@@ -1,7 +1,6 @@
 """The price book as one user has it: what ships, the settings file's prices, and those that were set by command."""
 
 import datetime
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ import msgspec
 
 from halfrate.base.errors import SettingsError, UsageError
 from halfrate.base.types import JobPrices, Price
-from halfrate.prices.book import Entry, EntryPrice, EntryStep, PriceBook, PriceList, checked, load_book
+from halfrate.prices.book import Entry, EntryPrice, PriceBook, PriceList, checked, load_book
 from halfrate.providers.accounts import Settings, entries, load_settings, settings_path
 from halfrate.providers.registry import adapter_class, provider_behind, provider_names
 
@@ -90,7 +89,6 @@ def set_price(
     tier: str,
     rates: dict[str, str],
     *,
-    steps: Mapping[int, dict[str, str]] | None = None,
     since: str | None = None,
     source: str = "",
 ) -> Path:
@@ -98,13 +96,7 @@ def set_price(
 
     Raises UsageError for what is no price.
     """
-    price = EntryPrice(
-        tier,
-        rates,
-        tuple(EntryStep(above, given) for above, given in sorted((steps or {}).items())),
-        since,
-        source or f"set on {today()}",
-    )
+    price = EntryPrice(tier, rates, since=since, source=source or f"set on {today()}")
     try:
         checked(Entry(provider, model, prices=(price,)))
     except ValueError as error:
@@ -127,20 +119,15 @@ def _is(entry: Entry, provider: str, model: str) -> bool:
 
 def _kept(provider: str, model: str, tier: str, since: str | None, price: EntryPrice | None) -> Path:
     own = own_prices()
-    others = [entry for entry in own.models if not _is(entry, provider, model)]
-    kept = [
-        known
-        for entry in own.models
-        if _is(entry, provider, model)
-        for known in entry.prices
-        if (known.tier, known.since) != (tier, since)
-    ]
+    # What a person wrote into the file besides, as other names of a model, stays as it is.
+    entry = next((one for one in own.models if _is(one, provider, model)), Entry(provider, model))
+    others = tuple(one for one in own.models if one is not entry)
+    kept = tuple(known for known in entry.prices if (known.tier, known.since) != (tier, since))
     if price is not None:
-        kept.append(price)
-    if kept:
-        others.append(Entry(provider, model, prices=tuple(kept)))
+        kept = (*kept, price)
+    models = (*others, msgspec.structs.replace(entry, prices=kept)) if kept else others
     path = prices_path()
-    text = msgspec.json.format(msgspec.json.encode(PriceList(tuple(others))), indent=1)
+    text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(own, models=models)), indent=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -189,6 +176,8 @@ def named_model(name: str, book: PriceBook) -> tuple[str, str]:
 def _like(
     name: str, book: PriceBook, otherwise: str = " Write PROVIDER/MODEL, as in openai/gpt-4.1-mini."
 ) -> str:
+    import difflib  # for a mistake alone: a run imports this module as well
+
     known = [f"{provider}/{model}" for provider, model in book.models() if provider in _MAKERS]
     near = difflib.get_close_matches(name, [*known, *(one.partition("/")[2] for one in known)], 3, 0.6)
     return f" The price book has {', '.join(near)}." if near else otherwise

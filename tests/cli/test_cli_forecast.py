@@ -84,7 +84,8 @@ def test_forecasts_are_scored(shell: Shell) -> None:
     }
     said = shell("cost", "--forecasts").out
     assert "1 of 1 ranges held" in said
-    assert "--since" in shell("cost", "--forecasts", "--by", "model").err
+    for words in (("--by", "model"), ("--until", "1d")):
+        assert "--since" in shell("cost", "--forecasts", *words).err
 
 
 def test_a_price_that_is_unknown_is_said_to_be(shell: Shell) -> None:

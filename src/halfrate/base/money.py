@@ -4,6 +4,7 @@ A price of $0.05 per million tokens is 50,000 picodollars a token, so every pric
 Floats appear on the screen only.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 PICO = 10**12
@@ -27,6 +28,16 @@ def usd(pico: int) -> str:
     whole, fraction = divmod(abs(pico), PICO)
     digits = f"{fraction:012d}".rstrip("0")
     return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+
+
+def added(amounts: Iterable[int | None]) -> int | None:
+    """The sum; one unknown amount makes it unknown."""
+    total = 0
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total
 
 
 def a_million(rate: int | None) -> str:

@@ -77,7 +77,8 @@ def cost(
 ) -> int:
     """Show what was paid for JOB, or for all jobs, from the ledger."""
     if forecasts:
-        if job is not None or by or output is not None or format_ not in {None, "json", "table"}:
+        others = job is not None or by or output is not None or until != math.inf
+        if others or format_ not in {None, "json", "table"}:
             raise click.UsageError("--forecasts goes with --since and --json alone.")
         return _forecasts(since, as_json=as_json or format_ == "json")
     names = by or (("model",) if job is not None else ("job",))

@@ -42,17 +42,17 @@ def forecast(
     """
     answers = spec.endpoint != "embeddings"
     found = estimate(samples, rows, text_bytes, max_tokens=spec.max_tokens, answers=answers)
-    likely = _usage(found, found.input.likely, found.output.likely)
+    usage = _usage(found, found.input.likely, found.output.likely)
     if ceiling:
         written = rows * spec.max_tokens if answers and spec.max_tokens is not None else found.output.high
         # What a cache will save is hoped for, never counted on.
-        likely = Usage(input=round(found.input.high), output=round(written))
+        usage = Usage(input=round(found.input.high), output=round(written))
     table = prices.of(tier)
     return Forecast(
-        input_tokens=likely.total_input,
-        output_tokens=likely.output,
-        cost=_dearest(table, likely),
-        realtime_cost=_dearest(prices.standard, likely),
+        input_tokens=usage.total_input,
+        output_tokens=usage.output,
+        cost=_dearest(table, usage),
+        realtime_cost=_dearest(prices.standard, usage),
         cost_low=_dearest(table, _usage(found, found.input.low, found.output.low)),
         cost_high=_dearest(table, Usage(input=round(found.input.high), output=round(found.output.high))),
         basis=found.basis,

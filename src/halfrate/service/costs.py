@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from halfrate.base.money import added
 from halfrate.base.types import Usage
 from halfrate.core.job import Job
 from halfrate.store.store import Spent
@@ -59,10 +60,10 @@ def total(lines: Iterable[CostLine], name: str, width: int) -> CostLine:
             keys=found.keys,
             rows=found.rows + line.rows,
             usage=plus(found.usage, line.usage),
-            cost=_both(found.cost, line.cost),
-            realtime_cost=_both(found.realtime_cost, line.realtime_cost),
-            waste=_both(found.waste, line.waste),
-            rescue=_both(found.rescue, line.rescue),
+            cost=added((found.cost, line.cost)),
+            realtime_cost=added((found.realtime_cost, line.realtime_cost)),
+            waste=added((found.waste, line.waste)),
+            rescue=added((found.rescue, line.rescue)),
             doubts=found.doubts + line.doubts,
         )
     return found
@@ -80,16 +81,12 @@ def _with(line: CostLine, one: Spent, *, rescued: bool) -> CostLine:
         keys=line.keys,
         rows=line.rows + one.rows,
         usage=plus(line.usage, one.usage),
-        cost=_both(line.cost, one.cost),
-        realtime_cost=_both(line.realtime_cost, one.realtime_cost),
-        waste=_both(line.waste, one.cost) if one.kind == "waste" else line.waste,
-        rescue=_both(line.rescue, one.cost) if rescued else line.rescue,
+        cost=added((line.cost, one.cost)),
+        realtime_cost=added((line.realtime_cost, one.realtime_cost)),
+        waste=added((line.waste, one.cost)) if one.kind == "waste" else line.waste,
+        rescue=added((line.rescue, one.cost)) if rescued else line.rescue,
         doubts=line.doubts,
     )
-
-
-def _both(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
 
 
 def _teller(name: str, jobs: Mapping[str, Job]) -> Callable[[Spent], str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from halfrate.base.money import added
 from halfrate.base.types import RequestSpec
 from halfrate.core.estimates import Basis, Sample
 from halfrate.core.job import Forecast, Job, JobState
@@ -66,22 +67,12 @@ def expected(store: Store, job: Job) -> Forecast:
     return Forecast(
         input_tokens=sample.input + rest.input_tokens,
         output_tokens=sample.output + rest.output_tokens,
-        cost=_sum([*costs, rest.cost]),
-        realtime_cost=_sum([*dear, rest.realtime_cost]),
-        cost_low=_sum([*costs, rest.cost_low]),
-        cost_high=_sum([*costs, rest.cost_high]),
+        cost=added([*costs, rest.cost]),
+        realtime_cost=added([*dear, rest.realtime_cost]),
+        cost_low=added([*costs, rest.cost_low]),
+        cost_high=added([*costs, rest.cost_high]),
         basis="prompt",
     )
-
-
-def _sum(amounts: Iterable[int | None]) -> int | None:
-    """One unknown makes the sum unknown."""
-    total = 0
-    for amount in amounts:
-        if amount is None:
-            return None
-        total += amount
-    return total
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -117,7 +108,7 @@ def scores(store: Store, since: float = 0.0) -> list[Score]:
         plan = job.forecast
         if job.state is not JobState.DONE or (job.finished_at or 0.0) < since:
             continue
-        paid = _sum(costs.get(job.id, ()))
+        paid = added(costs.get(job.id, ()))
         if paid is None or plan.cost is None or plan.cost_low is None or plan.cost_high is None:
             continue
         found.append(Score(job.id, job.label, plan.basis, plan.cost, plan.cost_low, plan.cost_high, paid))

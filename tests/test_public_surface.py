@@ -23,6 +23,7 @@ def test_the_names() -> None:
         "Job",
         "JobPaused",
         "OutcomeUnknown",
+        "OverBudget",
         "ProviderError",
         "Refused",
         "Result",
@@ -52,7 +53,7 @@ def test_every_public_name_says_what_it_is_for() -> None:
 
 
 def test_the_three_branches_of_errors() -> None:
-    wrong = {errors.UsageError, errors.InputError, errors.SettingsError}
+    wrong = {errors.UsageError, errors.InputError, errors.SettingsError, errors.OverBudget}
     refused = {errors.ProviderError, errors.Refused, errors.OutcomeUnknown}
     for kind in wrong | refused | {errors.StorageError, errors.StoreBusy, errors.IllegalStep}:
         assert issubclass(kind, errors.HalfrateError)
@@ -110,6 +111,7 @@ def test_the_commands() -> None:
         "resume",
         "cancel",
         "quota",
+        "budget",
         "cost",
         "price",
         "savings",

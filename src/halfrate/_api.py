@@ -77,6 +77,8 @@ class Options(TypedDict, total=False):
     small_tails: "realtime": rows that are left over, and too few for a batch, are run in real time at its price.
     tags: names for `halfrate cost --by`; `team` shares queues fairly.
     max_cost: USD; refused with UsageError if it could cost more, or if the price is unknown.
+    over_budget: "wait": a job that would cross a budget is taken on, and sent as far as the budget allows; otherwise it
+        is refused with OverBudget.
     new: start a new job even if the same one is unfinished.
     home: the folder where jobs are kept; HALFRATE_HOME by default.
     """
@@ -101,6 +103,7 @@ class Options(TypedDict, total=False):
     tags: Mapping[str, str]
     attempts: int
     max_cost: str | float | Decimal | None
+    over_budget: Literal["refuse", "wait"]
     new: bool
     home: Path | str | None
 
@@ -344,7 +347,8 @@ async def _start(rows: Any, options: Options, *, until_submitted: bool) -> Job:
             realtime = (job.deadline is not None and job.rescue) or job.small_tails == "realtime"
             most = draft.ceiling.realtime_cost if realtime else draft.ceiling.cost
             _keep_to(limit, most, draft.discard)
-            started = Job(service.submit(draft).id, home=home, output=output)
+            taken = service.submit(draft, on_budget=options.get("over_budget") or "refuse")
+            started = Job(taken.id, home=home, output=output)
         if until_submitted:
             await service.run(started.id, check=_check(output), until_submitted=True)
     return started
@@ -394,10 +398,11 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{name} is a {type(value).__name__}; it takes a {kind.__name__}. Nothing was sent."
             )
-    if options.get("small_tails") not in {None, "fail", "realtime"}:
-        raise UsageError(
-            f"small_tails is {options['small_tails']!r}; it takes 'fail' or 'realtime'. Nothing was sent."
-        )
+    for name, words in {"small_tails": ("fail", "realtime"), "over_budget": ("refuse", "wait")}.items():
+        if options.get(name) not in {None, *words}:
+            raise UsageError(
+                f"{name} is {options[name]!r}; it takes {words[0]!r} or {words[1]!r}. Nothing was sent."
+            )
     for name, least, most in (("max_tokens", 1, None), ("attempts", 1, 20)):
         value = options.get(name)
         if value is not None and (type(value) is not int or value < least or (most and value > most)):

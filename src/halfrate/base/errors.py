@@ -3,7 +3,8 @@
 HalfrateError
 ├── UsageError            you asked wrong; nothing was sent, nothing costs money
 │   ├── InputError        a row, line or column of the input is at fault
-│   └── SettingsError     a key, a setting or a file of the user's is missing or wrong
+│   ├── SettingsError     a key, a setting or a file of the user's is missing or wrong
+│   └── OverBudget        a budget would be crossed
 ├── ProviderError
 │   ├── Refused           the provider said no; nothing was started
 │   └── OutcomeUnknown    the provider may have said yes; look before doing it again
@@ -50,6 +51,10 @@ class InputError(UsageError):
 
 class SettingsError(UsageError):
     """A key, a setting or a file that halfrate needs is missing or wrong. Nothing was sent."""
+
+
+class OverBudget(UsageError):
+    """A budget would be crossed. Nothing was sent."""
 
 
 class ProviderError(HalfrateError):

@@ -27,6 +27,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "resume": ("control", "Go on with a paused job."),
     "cancel": ("follow", "Stop a job, and keep what is finished."),
     "quota": ("control", "Show and set the limits of the providers' queues."),
+    "budget": ("budget", "Show and set limits on what is spent."),
     "cost": ("cost", "Show what was paid, and what for."),
     "price": ("price", "Show what models cost, by tier."),
     "savings": ("savings", "Work out what waiting would save."),

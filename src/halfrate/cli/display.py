@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import click
 
 from halfrate.base.money import show_usd
-from halfrate.cli.text import shard_line, span
+from halfrate.cli.text import held_lines, shard_line, span
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import Shard, State
 from halfrate.service.jobs import Service
@@ -53,8 +53,10 @@ class _Plain:
     """A line for every change that says something new; at most one a second for progress alone."""
 
     def __init__(self, service: Service, job: Job) -> None:
-        self._batches = len(service.shards(job.id))
+        self._service = service
+        self._job = job
         self._said: dict[str, tuple[object, ...]] = {}
+        self._held = bool(service.held_by(job.id))
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +72,12 @@ class _Plain:
             return
         self._said[shard.id] = news
         click.echo(shard_line(shard), err=True)
+        if shard.state is State.DONE:
+            # What was paid for it may have been the last that a budget allowed.
+            held = held_lines(self._service.held_by(self._job.id))
+            if held and not self._held:
+                click.echo("\n".join(held), err=True)
+            self._held = bool(held)
 
     def leaving(self) -> None:
         click.echo("Leaving after the steps under way ...", err=True)
@@ -85,6 +93,7 @@ class _Live:
         self._started = time.monotonic()
         self._cost: int | None = 0
         self._expected: int | None = None
+        self._held: list[str] = []
         self._leaving = False
 
     def __enter__(self) -> Self:
@@ -113,6 +122,7 @@ class _Live:
         lines = self._service.costs(self._job.id)
         self._cost = lines[0].cost if lines else 0
         self._expected = self._service.cost_forecast(self._job.id).cost
+        self._held = held_lines(self._service.held_by(self._job.id))
 
     def _picture(self) -> "Group":
         from rich.console import Group
@@ -147,6 +157,7 @@ class _Live:
         ]
         if len(shards) > len(shown):
             parts.append(Text(f"and {len(shards) - len(shown)} more batches", style="dim"))
+        parts += [Text(line, style="yellow") for line in self._held]
         note = "Leaving after the steps under way ..." if self._leaving else "Ctrl-C leaves it running"
         parts.append(Text(note, style="dim"))
         return Group(*parts)

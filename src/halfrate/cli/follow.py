@@ -13,7 +13,7 @@ from halfrate.base.errors import HalfrateError, Refused, UsageError
 from halfrate.base.memory import share_heap
 from halfrate.cli.app import EXIT_DETACHED, EXIT_FAILED, EXIT_ROWS_FAILED, EXIT_WRONG
 from halfrate.cli.display import Display, display_for
-from halfrate.cli.text import echo_json, money_line, next_steps, report_object, summary_lines
+from halfrate.cli.text import echo_json, held_lines, money_line, next_steps, report_object, summary_lines
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import COSTING
 from halfrate.engine.loop import Loop
@@ -119,6 +119,8 @@ def carry(
         service.check_target(output)
     if not as_json:
         click.echo(f"Job {job.id}", err=True)
+        for line in held_lines(service.held_by(job.id)):
+            click.echo(line, err=True)
     if job.rows > _FEW_ROWS:
         share_heap()
     try:
@@ -179,6 +181,8 @@ def _standing(service: Service, job: Job, *, as_json: bool = False) -> None:
         click.echo(f"{batches} of job {job.id} may be at work at the provider, and cost money.", err=True)
     else:
         click.echo(f"Nothing of job {job.id} is at work at the provider.", err=True)
+    for line in held_lines(service.held_by(job.id)):
+        click.echo(line, err=True)
     click.echo(f"All that was done is kept. Come back with:  halfrate attach {job.id}", err=True)
     if report.waiting:
         click.echo(f"Stop it with:                               halfrate cancel {job.id}", err=True)

@@ -9,6 +9,7 @@ from halfrate.cli.text import (
     echo_table,
     expected_lines,
     expected_object,
+    held_lines,
     report_object,
     shard_line,
     summary_lines,
@@ -62,10 +63,12 @@ def status(job: str, as_json: bool) -> int:
         report = service.report(found.id)
         shards = service.shards(found.id)
         finish = service.forecast(found.id)
+        held = service.held_by(found.id)
     if as_json:
         body = report_object(report, found.output)
         body["deadline"] = found.deadline
         body["expected"] = None if finish is None else expected_object(finish)
+        body["held_by_budgets"] = [one.budget.title for one in held]
         body["batches"] = [
             {
                 "number": shard.number + 1,
@@ -90,7 +93,7 @@ def status(job: str, as_json: bool) -> int:
         click.echo(f"wanted by {clock(found.deadline)}")
     if found.tags:
         click.echo(", ".join(f"{key}={value}" for key, value in found.tags.items()))
-    for line in summary_lines(report, None):
+    for line in (*held_lines(held), *summary_lines(report, None)):
         click.echo(line)
     for shard in shards:
         click.echo(f"  {shard_line(shard)}")

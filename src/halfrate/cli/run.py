@@ -12,7 +12,8 @@ from halfrate.base.money import parse_usd, show_usd
 from halfrate.cli import options
 from halfrate.cli.asking import asked, asking
 from halfrate.cli.follow import carry, check_form
-from halfrate.cli.text import plan_lines
+from halfrate.cli.text import plan_lines, warning_lines
+from halfrate.core.budgets import OnBudget, Standing
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import SmallTails
 from halfrate.service.deadlines import deadline_at
@@ -40,6 +41,12 @@ from halfrate.service.report import Prospect
 @click.option("-o", "--output", type=click.Path(path_type=Path), help=".jsonl, .csv or .parquet.")
 @click.option("--raw", is_flag=True, help="Write the provider's own result objects.")
 @click.option("--max-cost", metavar="USD", help="Refuse to start if it could cost more.")
+@click.option(
+    "--over-budget",
+    type=click.Choice(["refuse", "wait"]),
+    default="refuse",
+    help="A job that would cross a budget: refused, or sent as far as the budget allows.",
+)
 @click.option("--attempts", type=click.IntRange(1, 20), default=5, show_default=True)
 @click.option("--new", is_flag=True, help="Start a new job, even if the same one is unfinished.")
 @click.option("--detach", is_flag=True, help="Leave once everything is with the provider.")
@@ -55,6 +62,7 @@ def run(
     output: Path | None,
     raw: bool,
     max_cost: str | None,
+    over_budget: OnBudget,
     attempts: int,
     new: bool,
     detach: bool,
@@ -91,8 +99,8 @@ def run(
         job = None if new else _unfinished(service, draft, may_ask=may_ask, quiet=as_json)
         if job is None:
             prospect = None if as_json else service.prospect(draft)
-            _agree(draft, prospect, limit, may_ask=may_ask, quiet=as_json)
-            job = service.submit(draft)
+            _agree(draft, prospect, service.budgets_of(draft), limit, may_ask=may_ask, quiet=as_json)
+            job = service.submit(draft, on_budget=over_budget)
         else:
             draft.discard()
         return carry(service, job, output=output, raw=raw, as_json=as_json, until_submitted=detach)
@@ -126,11 +134,22 @@ def _unfinished(service: Service, draft: Draft, *, may_ask: bool, quiet: bool) -
     return job
 
 
-def _agree(draft: Draft, prospect: Prospect | None, limit: int | None, *, may_ask: bool, quiet: bool) -> None:
+def _agree(
+    draft: Draft,
+    prospect: Prospect | None,
+    budgets: list[Standing],
+    limit: int | None,
+    *,
+    may_ask: bool,
+    quiet: bool,
+) -> None:
     """Show what it will cost, and stop here unless that is agreed to."""
     job = draft.job
     if not quiet:
-        for line in plan_lines(job, len(draft.shards), prospect):
+        for line in (
+            *plan_lines(job, len(draft.shards), prospect),
+            *warning_lines(budgets, job.forecast.cost),
+        ):
             click.echo(line, err=True)
     if limit is not None:
         # For a deadline's sake every row may come to be run in real time, and nearly all that are left of a batch.

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from halfrate.base.money import show_usd, usd
+from halfrate.core.budgets import Standing
 from halfrate.core.finish import Finish
 from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import Shard, State
@@ -67,6 +68,17 @@ def _range(plan: Forecast) -> str:
     if plan.cost_low is None or plan.cost_high is None:
         return ""
     return f" ({show_usd(plan.cost_low)} to {show_usd(plan.cost_high)})"
+
+
+def warning_lines(budgets: list[Standing], asked: int | None) -> list[str]:
+    """Budgets that warn of a job which should cost `asked`."""
+    warned = [one for one in budgets if one.warns(asked or 0) and not one.stops(asked)]
+    return [f"Budget warning: with this job, {one.plus(asked or 0).text()}." for one in warned]
+
+
+def held_lines(budgets: list[Standing]) -> list[str]:
+    """What a job waits for."""
+    return [f"Waiting for room in a budget: {one.text()}." for one in budgets]
 
 
 def clock(at: float) -> str:

@@ -126,6 +126,10 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that are still to be settled. The current attempt takes `sending` of them."""
     tokens: int = 0
     """What the provider will count for all rows of the shard together, roughly."""
+    cost: int | None = None
+    """What all rows of the shard should cost in the job's tier, picodollars; None where the price is unknown."""
+    realtime_cost: int | None = None
+    """The same in real time, at its ordinary price."""
     cap: int | None = None
     """The most rows that one batch may take: more would not fit the provider's quota, ever."""
     room: int | None = None
@@ -196,6 +200,16 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     def demand(self) -> int:
         """What the provider will count for the current attempt, roughly."""
         return -(-self.tokens * self.sending // self.rows) if self.rows else 0
+
+    @property
+    def stake(self) -> int | None:
+        """What the rows that are still to be settled should cost; picodollars, None where the price is unknown."""
+        # What was collected is paid for; what is left of it goes again.
+        rows = self.unsettled if self.state is State.CLEANING else self.rows_left
+        if self.state not in LIVE or not rows:
+            return 0
+        whole = self.realtime_cost if self.tier == "standard" else self.cost
+        return None if whole is None else -(-whole * rows // self.rows)
 
     @property
     def holds_room(self) -> bool:

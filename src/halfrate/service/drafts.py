@@ -183,6 +183,7 @@ class Drafter:
             raw=ask.raw,
             output_format=form,
         )
+        size = sum(made.bytes for made in writer.shards)
         shards = tuple(
             Shard(
                 id=shard_id(job_id, made.number),
@@ -196,6 +197,8 @@ class Drafter:
                 model=made.model or spec.model,
                 account=account.name,
                 last_attempt=ask.max_attempts,
+                cost=_share(job.forecast.cost, made.bytes, size),
+                realtime_cost=_share(job.forecast.realtime_cost, made.bytes, size),
             )
             for made in writer.shards
         )
@@ -203,6 +206,10 @@ class Drafter:
             spec, writer.rows, encoding.text_bytes, prices, tier=tier, samples=samples, ceiling=True
         )
         return Draft(job, shards, files.folder, most)
+
+
+def _share(amount: int | None, part: int, whole: int) -> int | None:
+    return None if amount is None else amount * part // max(1, whole)
 
 
 class _Source(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from halfrate.blobs.files import JobFiles
 from halfrate.core import finish
 from halfrate.core import lifecycle as life
 from halfrate.core.admission import Quota, QuotaKind
+from halfrate.core.budgets import Budget, OnBudget, Standing, Terms, check_budget
 from halfrate.core.deadlines import Send, plan
 from halfrate.core.estimates import Sample
 from halfrate.core.finish import Finish
@@ -123,13 +124,17 @@ class Service:
         rows = sum(shard.rows for shard in draft.shards if shard.id in sent)
         return Prospect(finish.forecast(view, believed), rows, next(iter(sent.values()), None))
 
-    def submit(self, draft: Draft) -> Job:
-        """Record the job. From here on it is carried through, by this process or by another."""
+    def submit(self, draft: Draft, *, on_budget: OnBudget = "refuse") -> Job:
+        """Record the job. From here on it is carried through, by this process or by another.
+
+        Raises OverBudget, and then discards the draft. `on_budget`: whether a job that would cross a budget is taken
+        on all the same, and sent as far as the budget allows.
+        """
         job = msgspec.structs.replace(draft.job, output=str(_output_place(draft.job)))
         files = self.home.files(job.id)
         draft.folder.rename(files.folder)
         try:
-            self._store.add_job(job, draft.shards)
+            self._store.add_job(job, draft.shards, on_budget=on_budget)
         except HalfrateError:
             files.remove()
             raise
@@ -508,6 +513,27 @@ class Service:
             return self._store.drop_quota(account, name, kind)
         self._store.set_quota(Quota(account=account, model=name, kind=kind, most=most), self.clock.now())
         return True
+
+    def budgets(self) -> list[Standing]:
+        """How the budgets stand now."""
+        return self._store.standings(self.clock.now())
+
+    def budgets_of(self, draft: Draft) -> list[Standing]:
+        """How those stand that a job would be under, without it."""
+        return self._store.standings(self.clock.now(), Terms.of(draft.job))
+
+    def held_by(self, job_id: str) -> list[Standing]:
+        """Budgets for which a job waits: `promised` is what is at work now."""
+        return self._store.held_by(self.job(job_id), self.clock.now())
+
+    def set_budget(self, budget: Budget) -> None:
+        """Raises UsageError for what is no budget."""
+        check_budget(budget)
+        self._store.set_budget(budget)
+
+    def drop_budget(self, budget: Budget) -> bool:
+        """Forget the budget of this scope and period; whether there was one."""
+        return self._store.drop_budget(budget)
 
     # ------------------------------------------------------------ parts
 

@@ -67,8 +67,8 @@ ORDER BY created_at DESC, id
 # ---------------------------------------------------------------- shards
 
 ADD_SHARD: Final = """
-INSERT INTO shard (id, job_id, number, account, model, state, version, next_at, record)
-VALUES (:id, :job_id, :number, :account, :model, :state, :version, :next_at, :record)
+INSERT INTO shard (id, job_id, number, account, model, state, version, next_at, stake, record)
+VALUES (:id, :job_id, :number, :account, :model, :state, :version, :next_at, :stake, :record)
 """
 """Records a shard that nobody holds."""
 
@@ -242,14 +242,15 @@ DROP_QUEUE: Final = "DELETE FROM queue WHERE account = :account AND model = :mod
 SAVE_SHARD: Final = """
 UPDATE shard
 SET account = :account, model = :model, state = :state, version = :version + 1, owner = :next_owner, next_at = :next_at,
-    record = :record
+    stake = :stake, record = :record
 WHERE id = :id AND version = :version AND owner = :owner
 """
 """Commits a step, if the record is still the one that was claimed."""
 
 CHANGE_SHARD: Final = """
 UPDATE shard
-SET account = :account, model = :model, state = :state, version = :version + 1, next_at = :next_at, record = :record
+SET account = :account, model = :model, state = :state, version = :version + 1, next_at = :next_at, stake = :stake,
+    record = :record
 WHERE id = :id
 """
 """Overwrites a shard's record whoever holds it; whoever does is fenced by the new version."""
@@ -377,3 +378,43 @@ SPENT: Final = _SPENT.replace("{which}", "")
 
 SPENT_OF_JOB: Final = _SPENT.replace("{which}", " AND job_id = :job_id")
 """The same of one job."""
+
+# ---------------------------------------------------------------- budgets
+
+BUDGETS: Final = "SELECT record FROM budget ORDER BY name, value, period"
+"""All budgets."""
+
+SET_BUDGET: Final = """
+INSERT INTO budget (name, value, period, record) VALUES (:name, :value, :period, :record)
+ON CONFLICT (name, value, period) DO UPDATE SET record = excluded.record
+"""
+"""Records a budget."""
+
+DROP_BUDGET: Final = "DELETE FROM budget WHERE name = :name AND value = :value AND period = :period"
+"""Forgets a budget."""
+
+PAID_SINCE: Final = """
+SELECT job_id, {cost} FROM ledger WHERE at >= :since AND kind <> 'doubt' GROUP BY job_id
+""".replace("{cost}", _sums("cost", "1 = 1"))
+"""What was paid since a moment, by job."""
+
+_STAKES = """
+SELECT job_id, {stake} FROM shard WHERE state NOT IN ('done', 'stopped'){which} GROUP BY job_id
+""".replace("{stake}", _sums("stake", "1 = 1"))
+
+PROMISED: Final = _STAKES.replace("{which}", "")
+"""What rows should cost that are still to be paid for, by job."""
+
+AT_WORK: Final = _STAKES.replace(
+    "{which}",
+    """
+    AND (state IN ('submitting', 'running', 'cancelling', 'answering', 'collecting')
+        OR state IN ('planned', 'uploaded') AND id IN (SELECT shard_id FROM reservation))""",
+)
+"""The same of rows alone that are, or are about to be, at work at a provider."""
+
+UNSENT: Final = """
+SELECT record, version FROM shard
+WHERE job_id = :job_id AND state IN ('planned', 'uploaded') AND id NOT IN (SELECT shard_id FROM reservation)
+"""
+"""Shards of a job that wait to be admitted."""

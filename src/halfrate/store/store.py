@@ -13,8 +13,9 @@ import msgspec
 from halfrate.base.errors import IllegalStep, SettingsError
 from halfrate.base.results import Billed, Collection
 from halfrate.base.types import Usage
-from halfrate.core import admission
+from halfrate.core import admission, budgets
 from halfrate.core.admission import Candidate, Held, Queue, Quota, QuotaKind
+from halfrate.core.budgets import Amount, Budget, OnBudget, Purse, Standing, Terms
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import Shard
 from halfrate.store import sql
@@ -81,6 +82,7 @@ class Store:
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
+        self._terms: dict[str, Terms] = {}
 
     @classmethod
     def open(cls, url: str, *, patience: float = _PATIENCE) -> "Store":
@@ -102,9 +104,17 @@ class Store:
 
     # ------------------------------------------------------------ jobs
 
-    def add_job(self, job: Job, shards: Sequence[Shard]) -> None:
-        """Record a job with all of its shards, or nothing."""
+    def add_job(self, job: Job, shards: Sequence[Shard], *, on_budget: OnBudget = "refuse") -> None:
+        """Record a job with all of its shards, or nothing. Raises OverBudget.
+
+        `on_budget`: whether a job that would cross a budget is refused, or taken on to wait.
+        """
         with self._connector.writing() as transaction:
+            # Two jobs that fit one by one need not fit together.
+            transaction.lock("admission")
+            stakes = [shard.stake for shard in shards]
+            for one in self._standings(transaction, job.created_at, Terms.of(job)):
+                budgets.check_job(one, job.forecast.cost, stakes, on_budget)
             transaction.execute(sql.ADD_JOB, _job_params(job))
             for shard in shards:
                 transaction.execute(sql.ADD_SHARD, _shard_params(shard))
@@ -174,8 +184,86 @@ class Store:
         with self._connector.writing() as transaction:
             taken = _in_order(transaction.fetch_all(statement, params))
             if len(taken) < limit:
-                taken += _admit(transaction, owner, now, lease, job_id, limit - len(taken), quotas)
+                taken += self._admit(transaction, owner, now, lease, job_id, limit - len(taken), quotas)
             return taken
+
+    def _admit(
+        self,
+        transaction: Transaction,
+        owner: str,
+        now: float,
+        lease: float,
+        job_id: str | None,
+        limit: int,
+        facts: Sequence[Quota],
+    ) -> list[Shard]:
+        """Take shards that would be sent next, as far as there is room for them."""
+        params: dict[str, Value] = {"now": now}
+        classes, statement = sql.WAITING_CLASSES, sql.CANDIDATES
+        if job_id is not None:
+            classes, statement = sql.WAITING_CLASSES_OF_JOB, sql.CANDIDATES_OF_JOB
+            params["job_id"] = job_id
+        found = transaction.fetch_all(classes, params)
+        if not found:
+            return []
+        # What is free is counted and taken by one at a time.
+        transaction.lock("admission")
+        queues = {
+            (queue.account, queue.model): queue
+            for (record,) in transaction.fetch_all(sql.QUEUES)
+            for queue in (msgspec.json.decode(record, type=Queue),)
+        }
+        purse = self._purse(transaction, now)
+        shards: dict[str, Shard] = {}
+        candidates: list[Candidate] = []
+        for account, model, team, priority in found:
+            of_class = {
+                "account": account,
+                "model": model,
+                "team": team,
+                "priority": priority,
+                "limit": limit,
+            }
+            for record, version, *terms in transaction.fetch_all(statement, {**params, **of_class}):
+                shard = _shard((record, version))
+                if purse is not None and not self._affords(transaction, purse, shard):
+                    continue
+                shards[shard.id] = shard
+                queue = queues.get((account, model), Queue(account=account, model=model))
+                candidates.append(_candidate(shard, queue, *terms))
+        decision = admission.admit(
+            candidates,
+            [Held(**dict(zip(_HELD, row, strict=True))) for row in _held(transaction)],
+            dict(transaction.fetch_all(sql.CREATES, {"since": now - _HOUR})),
+            _quotas(transaction, facts),
+            queues.values(),
+            now,
+            limit,
+        )
+        taken: list[Shard] = []
+        for shard_id, room in (*((shard_id, None) for shard_id in decision.admitted), *decision.cut):
+            shard = shards[shard_id]
+            if purse is not None and room is None and not shard.cancel_requested:
+                # Those before it in this round may have taken what was left.
+                if not self._affords(transaction, purse, shard):
+                    continue
+                purse.take(self._terms_of(transaction, shard.job_id), shard.stake)
+            lock: Params = {
+                "id": shard_id,
+                "version": shard.version,
+                "owner": owner,
+                "lease_until": now + lease,
+            }
+            if transaction.execute(sql.TAKE, lock) != 1:
+                continue
+            if room is None and not shard.cancel_requested:
+                candidate = next(item for item in candidates if item.shard_id == shard_id)
+                transaction.execute(sql.RESERVE, _reservation(candidate))
+            taken.append(msgspec.structs.replace(shard, version=shard.version + 1, room=room))
+        return taken
+
+    def _affords(self, transaction: Transaction, purse: Purse, shard: Shard) -> bool:
+        return shard.cancel_requested or purse.affords(self._terms_of(transaction, shard.job_id), shard.stake)
 
     def next_due(self, job_id: str | None = None, *, now: float | None = None) -> float | None:
         """When the next shard is due, or None when none goes on by itself.
@@ -400,6 +488,73 @@ class Store:
             transaction.execute(sql.DROP_QUEUE, place)
             return transaction.execute(sql.DROP_QUOTA, {**place, "kind": kind}) > 0
 
+    # ------------------------------------------------------------ budgets
+
+    def budgets(self) -> list[Budget]:
+        with self._connector.reading() as transaction:
+            return _budgets(transaction)
+
+    def set_budget(self, budget: Budget) -> None:
+        """Record a budget, in place of another with the same scope and period."""
+        place: Params = {"name": budget.name, "value": budget.value, "period": budget.period}
+        with self._connector.writing() as transaction:
+            transaction.execute(sql.SET_BUDGET, {**place, "record": msgspec.json.encode(budget).decode()})
+
+    def drop_budget(self, budget: Budget) -> bool:
+        """Forget the budget of this scope and period; whether there was one."""
+        place: Params = {"name": budget.name, "value": budget.value, "period": budget.period}
+        with self._connector.writing() as transaction:
+            return transaction.execute(sql.DROP_BUDGET, place) > 0
+
+    def standings(self, now: float, terms: Terms | None = None) -> list[Standing]:
+        """How all budgets stand, or those that a job of these terms is under."""
+        with self._connector.reading() as transaction:
+            return self._standings(transaction, now, terms)
+
+    def held_by(self, job: Job, now: float) -> list[Standing]:
+        """Budgets for which shards of a job wait, `promised` being what is at work. Empty where none does."""
+        with self._connector.reading() as transaction:
+            terms = Terms.of(job)
+            stops = [one for one in _budgets(transaction) if one.stop is not None and one.covers(terms)]
+            if not stops:
+                return []
+            shards = map(_shard, transaction.fetch_all(sql.UNSENT, {"job_id": job.id}))
+            stakes = [shard.stake for shard in shards]
+            held = self._against(transaction, stops, now, sql.AT_WORK)
+            return [one for one in held if stakes and all(map(one.stops, stakes))]
+
+    def _standings(self, transaction: Transaction, now: float, terms: Terms | None) -> list[Standing]:
+        held = [one for one in _budgets(transaction) if terms is None or one.covers(terms)]
+        return self._against(transaction, held, now, sql.PROMISED)
+
+    def _purse(self, transaction: Transaction, now: float) -> Purse | None:
+        """What budgets let be sent now; None where there are none."""
+        held = [one for one in _budgets(transaction) if one.stop is not None]
+        return Purse(self._against(transaction, held, now, sql.AT_WORK)) if held else None
+
+    def _against(
+        self, transaction: Transaction, held: Sequence[Budget], now: float, promised: str
+    ) -> list[Standing]:
+        if not held:
+            return []
+        paid = {
+            since: [_amount(row) for row in transaction.fetch_all(sql.PAID_SINCE, {"since": since})]
+            for since in {one.since(now) for one in held}
+        }
+        stakes = [_amount(row) for row in transaction.fetch_all(promised)]
+        jobs = {one.job_id for amounts in (stakes, *paid.values()) for one in amounts}
+        terms = {job_id: self._terms_of(transaction, job_id) for job_id in jobs}
+        return [budgets.standing(one, paid[one.since(now)], stakes, terms) for one in held]
+
+    def _terms_of(self, transaction: Transaction, job_id: str) -> Terms:
+        # They never change, and budgets are held against every job of a month, over and over.
+        terms = self._terms.get(job_id)
+        if terms is None:
+            # Payments and shards belong to jobs: there is one.
+            (row,) = transaction.fetch_all(sql.JOB, {"id": job_id})
+            terms = self._terms[job_id] = Terms.of(_job(row))
+        return terms
+
     # ------------------------------------------------------------ batches and money
 
     def known_batches(self, account: str, *, besides: str) -> tuple[str, ...]:
@@ -477,62 +632,6 @@ def _save(transaction: Transaction, shard: Shard, owner: str, lease_until: float
 # ---------------------------------------------------------------- admission
 
 
-def _admit(
-    transaction: Transaction,
-    owner: str,
-    now: float,
-    lease: float,
-    job_id: str | None,
-    limit: int,
-    facts: Sequence[Quota],
-) -> list[Shard]:
-    """Take shards that would be sent next, as far as there is room for them."""
-    params: dict[str, Value] = {"now": now}
-    classes, statement = sql.WAITING_CLASSES, sql.CANDIDATES
-    if job_id is not None:
-        classes, statement = sql.WAITING_CLASSES_OF_JOB, sql.CANDIDATES_OF_JOB
-        params["job_id"] = job_id
-    found = transaction.fetch_all(classes, params)
-    if not found:
-        return []
-    # What is free is counted and taken by one at a time.
-    transaction.lock("admission")
-    queues = {
-        (queue.account, queue.model): queue
-        for (record,) in transaction.fetch_all(sql.QUEUES)
-        for queue in (msgspec.json.decode(record, type=Queue),)
-    }
-    shards: dict[str, Shard] = {}
-    candidates: list[Candidate] = []
-    for account, model, team, priority in found:
-        of_class = {"account": account, "model": model, "team": team, "priority": priority, "limit": limit}
-        for record, version, *terms in transaction.fetch_all(statement, {**params, **of_class}):
-            shard = _shard((record, version))
-            shards[shard.id] = shard
-            queue = queues.get((account, model), Queue(account=account, model=model))
-            candidates.append(_candidate(shard, queue, *terms))
-    decision = admission.admit(
-        candidates,
-        [Held(**dict(zip(_HELD, row, strict=True))) for row in _held(transaction)],
-        dict(transaction.fetch_all(sql.CREATES, {"since": now - _HOUR})),
-        _quotas(transaction, facts),
-        queues.values(),
-        now,
-        limit,
-    )
-    taken: list[Shard] = []
-    for shard_id, room in (*((shard_id, None) for shard_id in decision.admitted), *decision.cut):
-        shard = shards[shard_id]
-        lock: Params = {"id": shard_id, "version": shard.version, "owner": owner, "lease_until": now + lease}
-        if transaction.execute(sql.TAKE, lock) != 1:
-            continue
-        if room is None and not shard.cancel_requested:
-            candidate = next(item for item in candidates if item.shard_id == shard_id)
-            transaction.execute(sql.RESERVE, _reservation(candidate))
-        taken.append(msgspec.structs.replace(shard, version=shard.version + 1, room=room))
-    return taken
-
-
 _HELD: Final = ("account", "model", "team", "tokens", "rows", "batches", "accepted")
 
 
@@ -565,6 +664,15 @@ def _candidate(
         tokens=queue.reckon(shard.demand),
         free=shard.cancel_requested,
     )
+
+
+def _budgets(transaction: Transaction) -> list[Budget]:
+    return [msgspec.json.decode(record, type=Budget) for (record,) in transaction.fetch_all(sql.BUDGETS)]
+
+
+def _amount(row: Row) -> Amount:
+    job_id, unknown, multiples, rest = row
+    return Amount(job_id, int(multiples or 0) * sql.SPLIT + int(rest or 0), int(unknown))
 
 
 def _reservation(candidate: Candidate) -> Params:
@@ -637,6 +745,7 @@ def _shard_params(shard: Shard) -> dict[str, Value]:
         "state": shard.state.value,
         "version": shard.version,
         "next_at": shard.next_at,
+        "stake": shard.stake,
         "record": msgspec.json.encode(shard).decode(),
     }
 

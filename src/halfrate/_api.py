@@ -70,6 +70,7 @@ class Options(TypedDict, total=False):
         failed row, and is asked for again as often as `attempts` allows.
     options: a provider's own, as `halfrate providers` lists them.
     tier: how the rows are served; "batch" unless the provider has none. The others run them in real time.
+    count_tokens: count the prompts' tokens with the model's vocabulary for the forecast, instead of estimating them.
     deadline: "8h", "06:00", an ISO time, a datetime or a timedelta.
     rescue: False: never pay for real time, even if the deadline is missed.
     priority: one more gets twice the share of a provider's queue that is full.
@@ -95,6 +96,7 @@ class Options(TypedDict, total=False):
     endpoint: Endpoint | None
     id: str | None
     allow_empty: bool
+    count_tokens: bool
     deadline: Deadline
     rescue: bool
     priority: int
@@ -375,6 +377,7 @@ def _ask(rows: Any, options: Options) -> Ask:
         endpoint=options.get("endpoint"),
         id_column=options.get("id"),
         allow_empty=options.get("allow_empty", False),
+        count_tokens=options.get("count_tokens", False),
         tags={key: str(value) for key, value in (options.get("tags") or {}).items()},
         deadline=deadline_at(options.get("deadline"), datetime.datetime.now(datetime.UTC)),
         rescue=options.get("rescue", True),

@@ -107,3 +107,13 @@ def test_other_rows_of_a_prompt_cost_what_the_first_taught(shell: Shell, provide
     known = forecast(shell, "second.jsonl", provider)
     paid = Decimal(shell.run("second.jsonl", "--json", provider=provider).object["cost_usd"])
     assert abs(Decimal(known["cost_usd"]) / paid - 1) < Decimal("0.02")
+
+
+def test_tokens_can_be_counted_instead_of_estimated(shell: Shell) -> None:
+    table = shell.file("few.jsonl", '{"q": "2 + 2 = 4"}\n' * 10)
+    words = ("forecast", table, "--model", MODELS["openai"], "--prompt", "{q}", "--json", "--count-tokens")
+    found = shell(*words).object
+    assert found["counted_tokens"] == found["input_tokens"] == 10 * 14
+    refused = shell("forecast", table, "--model", MODELS["anthropic"], "--prompt", "{q}", "--count-tokens")
+    assert refused.code == 2
+    assert "estimated" in refused.err

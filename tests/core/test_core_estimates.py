@@ -98,3 +98,18 @@ def test_the_range_holds_nine_times_in_ten() -> None:
         span = estimate([seen], rows, rows * 400, max_tokens=None, answers=True).output
         held += span.low <= new <= span.high
     assert held >= 270
+
+
+def test_counted_tokens_go_before_a_guess_and_after_the_same_prompt() -> None:
+    guess = estimate([], 10, 1000, max_tokens=None, answers=True)
+    counted = estimate([], 10, 1000, max_tokens=None, answers=True, counted=333)
+    assert counted.input.likely == pytest.approx(333)
+    assert counted.input.low < 333 < counted.input.high < guess.input.high
+    assert counted.output == guess.output
+    same = Sample(same=True, rows=10, text_bytes=1000, input=400, cached=0, output=50)
+    assert estimate(
+        [same], 10, 1000, max_tokens=None, answers=True, counted=333
+    ).input.likely == pytest.approx(400)
+    other = Sample(same=False, rows=10, text_bytes=1000, input=400, cached=0, output=50)
+    learned = estimate([other], 10, 1000, max_tokens=None, answers=True, counted=333)
+    assert (learned.input.likely, learned.output.likely) == (pytest.approx(333), pytest.approx(50))

@@ -36,6 +36,11 @@ _OPTIONS = (
     ),
     click.option("--id", "id_column", metavar="COLUMN", help="The column that names a row in --raw results."),
     click.option("--allow-empty", is_flag=True, help="Send rows whose columns are empty."),
+    click.option(
+        "--count-tokens",
+        is_flag=True,
+        help="Count the prompts' tokens with the model's vocabulary, instead of estimating them.",
+    ),
 )
 
 

@@ -45,7 +45,8 @@ def forecast(as_json: bool, **what: Any) -> int:
     way = f", {batches} batch{'es' if batches != 1 else ''}" if job.tier == "batch" else ""
     click.echo(f"{job.rows:,} rows of {job.input_name} for {job.label}{way}")
     click.echo(f"about {first.input_tokens:,} tokens in and {first.output_tokens:,} out")
-    click.echo(f"learned from {LEARNED[first.basis]}\n")
+    counted = "; tokens in are counted" if job.counted_tokens is not None and first.basis != "prompt" else ""
+    click.echo(f"learned from {LEARNED[first.basis]}{counted}\n")
     if not found:
         click.echo("The price of this model is not in the price book: what it will cost is unknown.")
         return 0
@@ -64,6 +65,7 @@ def _object(job: Job, found: dict[str, Forecast], most: Forecast) -> dict[str, A
         "input_tokens": job.forecast.input_tokens,
         "output_tokens": job.forecast.output_tokens,
         "basis": job.forecast.basis,
+        "counted_tokens": job.counted_tokens,
         "tiers": {
             tier: {
                 "cost_usd": money(one.cost),

@@ -20,6 +20,9 @@ _OTHER_PROMPT_OUT: Final = 4.0
 """By what factor the length of answers does."""
 _SAME_PROMPT: Final = 0.02
 """How far the same prompt is off at the least: rows of another day are other rows."""
+_COUNTED: Final = (0.97, 1.1)
+"""How far the tokens billed may be from those counted: what frames a text is counted as the provider says, and what a
+schema adds is not known."""
 _SIGMAS: Final = 2.0
 _ROW_SPREAD: Final = 1.0
 """Standard deviation of the length of answers to one prompt, as a share of their mean: that of an exponential
@@ -66,12 +69,19 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 def estimate(
-    samples: Iterable[Sample], rows: int, text_bytes: float, *, max_tokens: int | None, answers: bool
+    samples: Iterable[Sample],
+    rows: int,
+    text_bytes: float,
+    *,
+    max_tokens: int | None,
+    answers: bool,
+    counted: int | None = None,
 ) -> Estimate:
     """What `rows` requests of `text_bytes` in all should take.
 
-    `max_tokens` is the most that an answer can have, None where there is no such limit; `answers` is False for
-    embeddings, which have no output.
+    `counted`: the tokens of their text, where they were counted; what jobs of the same prompt were billed for goes
+    before it, as what frames the text is in that too. `max_tokens` is the most that an answer can have, None where
+    there is no such limit; `answers` is False for embeddings, which have no output.
     """
     known = [sample for sample in samples if sample.rows and sample.text_bytes > 0 and sample.input > 0]
     same = [sample for sample in known if sample.same]
@@ -82,6 +92,10 @@ def estimate(
     else:
         slow, usual, fast = (1 / count for count in BYTES_PER_TOKEN)
         read, written, basis = Span(slow, usual, fast), Span(*OUTPUT), "nothing"
+    if counted is not None and not same and text_bytes > 0:
+        low, high = _COUNTED
+        likely = counted / text_bytes
+        read = Span(low * likely, likely, high * likely)
     if not answers:
         written = Span(0.0, 0.0, 0.0)
     elif max_tokens is not None:

@@ -50,6 +50,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     request_bytes: int
     text_bytes: float = 0.0
     """Bytes of the requests, without what the provider's format puts around them; 0 in records from before."""
+    counted_tokens: int | None = None
+    """Of the requests, where they were counted with the model's vocabulary."""
     prompt_hash: str = ""
     """Names what is asked of a row; "" where each row says that itself."""
     names: dict[str, str] = {}

@@ -34,14 +34,15 @@ def forecast(
     tier: str = "batch",
     samples: Iterable[Sample] = (),
     ceiling: bool = False,
+    counted: int | None = None,
 ) -> Forecast:
     """Tokens and money for `rows` requests whose bodies have `text_bytes` bytes in all.
 
-    `samples`: what earlier jobs took. `ceiling`: as much as it may come to, with answers as long as `max_tokens`
-    allows, for limits on what may be spent.
+    `samples`: what earlier jobs took. `counted`: the tokens of the requests' text, where they were counted. `ceiling`:
+    as much as it may come to, with answers as long as `max_tokens` allows, for limits on what may be spent.
     """
     answers = spec.endpoint != "embeddings"
-    found = estimate(samples, rows, text_bytes, max_tokens=spec.max_tokens, answers=answers)
+    found = estimate(samples, rows, text_bytes, max_tokens=spec.max_tokens, answers=answers, counted=counted)
     usage = _usage(found, found.input.likely, found.output.likely)
     if ceiling:
         written = rows * spec.max_tokens if answers and spec.max_tokens is not None else found.output.high

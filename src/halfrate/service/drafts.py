@@ -1,6 +1,7 @@
 """Drafts: an input read, checked and encoded, of which nothing has been sent and nothing is recorded yet."""
 
 import datetime
+import functools
 import io
 import os
 import shutil
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -42,6 +43,9 @@ from halfrate.rows.template import parse_template
 from halfrate.service.home import Home
 from halfrate.service.prices import job_prices
 
+if TYPE_CHECKING:
+    from halfrate.rows.tokens import TokenCounter
+
 STDIN = "-"
 _LIKE_A_TABLE: Final = frozenset({"rows", "vertex", "gemini", "bedrock"})
 """Forms of batch file that a table with a column of objects may look like: a prompt says which it is."""
@@ -71,6 +75,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint | None = None
     id_column: str | None = None
     allow_empty: bool = False
+    count_tokens: bool = False
     tags: dict[str, str] = {}
     deadline: float | None = None
     priority: int = 0
@@ -143,7 +148,12 @@ class Drafter:
             tier = _tier(ask, adapter)
             form = _output_form(ask, found.format)
             spec = _spec(ask, adapter, provider, model, found.native)
-            encoding = _Encoding(spec, adapter, source, found.format, job_id, files)
+            counter = None
+            if ask.count_tokens:
+                from halfrate.rows.tokens import TokenCounter
+
+                counter = TokenCounter(spec)
+            encoding = _Encoding(spec, adapter, source, found.format, job_id, files, counter)
             encoding.run()
         spec = encoding.spec
         writer = encoding.writer
@@ -154,6 +164,17 @@ class Drafter:
             provider, sorted(encoding.models or {spec.model}), day, spec.options.get("serves")
         )
         samples = self._samples(spec)
+        counted = counter.total if counter is not None else None
+        expected = functools.partial(
+            forecast,
+            spec,
+            writer.rows,
+            encoding.text_bytes,
+            prices,
+            tier=tier,
+            samples=samples,
+            counted=counted,
+        )
         job = Job(
             id=job_id,
             created_at=self._now(),
@@ -166,10 +187,11 @@ class Drafter:
             rows=writer.rows,
             request_bytes=writer.row_bytes,
             text_bytes=encoding.text_bytes,
+            counted_tokens=counted,
             prompt_hash=prompt_hash(spec),
             names=encoding.names,
             prices=prices,
-            forecast=forecast(spec, writer.rows, encoding.text_bytes, prices, tier=tier, samples=samples),
+            forecast=expected(),
             tags=ask.tags,
             deadline=ask.deadline,
             priority=ask.priority,
@@ -202,10 +224,7 @@ class Drafter:
             )
             for made in writer.shards
         )
-        most = forecast(
-            spec, writer.rows, encoding.text_bytes, prices, tier=tier, samples=samples, ceiling=True
-        )
-        return Draft(job, shards, files.folder, most)
+        return Draft(job, shards, files.folder, expected(ceiling=True))
 
 
 def _share(amount: int | None, part: int, whole: int) -> int | None:
@@ -232,8 +251,10 @@ class _Encoding:
         form: InputFormat,
         job_id: str,
         files: JobFiles,
+        counter: "TokenCounter | None" = None,
     ) -> None:
         self.spec = spec
+        self._counter = counter
         self.names: dict[str, str] = {}
         self.models: set[str] = set()
         self.text_bytes = 0
@@ -300,6 +321,8 @@ class _Encoding:
         try:
             for prompts in table.prompts():
                 self.text_bytes += sum(map(len, prompts))
+                if self._counter is not None:
+                    self._counter.add(prompts)
                 self.writer.add(prompts)
             self.writer.cut()
         finally:

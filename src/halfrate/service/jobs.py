@@ -97,7 +97,15 @@ class Service:
         job = draft.job
         known = self._samples(job.spec)
         made = {
-            tier: forecast(job.spec, job.rows, job.text_bytes, job.prices, tier=tier, samples=known)
+            tier: forecast(
+                job.spec,
+                job.rows,
+                job.text_bytes,
+                job.prices,
+                tier=tier,
+                samples=known,
+                counted=job.counted_tokens,
+            )
             for tier in TIERS
         }
         return {tier: one for tier, one in made.items() if one.cost is not None}

@@ -71,6 +71,7 @@ class Options(TypedDict, total=False):
     options: a provider's own, as `halfrate providers` lists them.
     tier: how the rows are served; "batch" unless the provider has none. The others run them in real time.
     count_tokens: count the prompts' tokens with the model's vocabulary for the forecast, instead of estimating them.
+    cache: "auto", "5m" or "1h": keep what all rows share in the provider's cache, where the sum says that it pays.
     deadline: "8h", "06:00", an ISO time, a datetime or a timedelta.
     rescue: False: never pay for real time, even if the deadline is missed.
     priority: one more gets twice the share of a provider's queue that is full.
@@ -97,6 +98,7 @@ class Options(TypedDict, total=False):
     id: str | None
     allow_empty: bool
     count_tokens: bool
+    cache: Literal["auto", "off", "5m", "1h"]
     deadline: Deadline
     rescue: bool
     priority: int
@@ -378,6 +380,7 @@ def _ask(rows: Any, options: Options) -> Ask:
         id_column=options.get("id"),
         allow_empty=options.get("allow_empty", False),
         count_tokens=options.get("count_tokens", False),
+        cache=options.get("cache") or "off",
         tags={key: str(value) for key, value in (options.get("tags") or {}).items()},
         deadline=deadline_at(options.get("deadline"), datetime.datetime.now(datetime.UTC)),
         rescue=options.get("rescue", True),
@@ -386,6 +389,13 @@ def _ask(rows: Any, options: Options) -> Ask:
         small_tails=options.get("small_tails") or "fail",
         max_attempts=options.get("attempts", 5),
     )
+
+
+_WORDS = {
+    "cache": ("auto", "off", "5m", "1h"),
+    "over_budget": ("refuse", "wait"),
+    "small_tails": ("fail", "realtime"),
+}
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
@@ -401,10 +411,11 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{name} is a {type(value).__name__}; it takes a {kind.__name__}. Nothing was sent."
             )
-    for name, words in {"small_tails": ("fail", "realtime"), "over_budget": ("refuse", "wait")}.items():
+    for name, words in _WORDS.items():
         if options.get(name) not in {None, *words}:
+            known = ", ".join(map(repr, words[:-1]))
             raise UsageError(
-                f"{name} is {options[name]!r}; it takes {words[0]!r} or {words[1]!r}. Nothing was sent."
+                f"{name} is {options[name]!r}; it takes {known} or {words[-1]!r}. Nothing was sent."
             )
     for name, least, most in (("max_tokens", 1, None), ("attempts", 1, 20)):
         value = options.get(name)

@@ -208,7 +208,7 @@ def test_commands_that_there_are_not(shell: Shell) -> None:
 def test_a_full_disk_before_anything_is_recorded(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     from halfrate.store.store import Store
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StorageError("The database is full. Nothing was changed.")
 
     monkeypatch.setattr(Store, "add_job", full)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfrate.base.errors import UsageError
-from halfrate.rows.template import parse_template
+from halfrate.rows.template import after_head, parse_template, shared_head
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,24 @@ def test_any_text_can_be_written_as_a_literal(text: str) -> None:
     parsed = parse_template(text.replace("{", "{{").replace("}", "}}"))
     assert parsed.literals == (text,)
     assert parsed.columns == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "head"),
+    [
+        ("Read the rules. Classify: {text}", "Read the rules. "),
+        ("Classify: {text}", ""),
+        ("{text} is what?", ""),
+        ("Rules:\n  one\n\n{text}", "Rules:\n  "),
+        ("   Rules {text}", ""),
+        ("a {{b}} c {text}", "a {b} "),
+    ],
+)
+def test_how_a_prompt_begins_for_every_row(text: str, head: str) -> None:
+    parsed = parse_template(text)
+    assert shared_head(parsed) == head
+    rest = after_head(parsed, head)
+    assert head + rest.literals[0] == parsed.literals[0]
+    assert (rest.columns, rest.literals[1:]) == (parsed.columns, parsed.literals[1:])
+    if head:
+        assert rest.literals[0].strip()

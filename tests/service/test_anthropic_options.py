@@ -72,5 +72,5 @@ def test_a_system_prompt_is_cached_for_an_hour(office: Offices) -> None:
     desk.assert_sound(report)
     assert report.usage.write_1h
     assert report.usage.cached
-    with pytest.raises(UsageError, match="there is none"):
+    with pytest.raises(UsageError, match="there is nothing"):
         desk.submit(desk.ask(3, options={"cache": "1h"}))

@@ -107,6 +107,8 @@ class Billed(msgspec.Struct, frozen=True):
     cost: int | None
     realtime_cost: int | None
     tier: str = "batch"
+    uncached_cost: int | None = None
+    """What they would have cost if nothing were cached."""
 
 
 class Collection(msgspec.Struct, frozen=True):

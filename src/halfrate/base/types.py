@@ -91,6 +91,19 @@ class Option(msgspec.Struct, frozen=True):
     choices: tuple[str, ...] = ()
 
 
+class CacheRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be done about a provider's prompt cache.
+
+    `marks`: what rows share is cached where a mark in the request says so, and for how long. `key`: the field of a
+    request that brings those with the same value to the same cache, "" where there is none. `least`: patterns of models
+    and how many tokens a part must have at least to be cached; the last is every model's.
+    """
+
+    marks: bool = False
+    key: str = ""
+    least: tuple[tuple[str, int], ...] = (("", 0),)
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider can do, so that nothing above the adapters asks for its name.
 
@@ -148,6 +161,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Off the price of real time, for people: what a model costs stands in the price book."""
     cache_stacks: bool | None = None
     """Whether cached tokens are cheaper still in a batch. None: the provider does not say, or it differs."""
+    cache: CacheRules = CacheRules()
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -164,6 +178,8 @@ class RequestSpec(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     endpoint: Endpoint
     prompt: str | None = None
+    head: str = ""
+    """How the prompt begins for every row, where that is marked for the provider's cache."""
     system: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None

@@ -189,6 +189,8 @@ def _table(lines: list[CostLine], names: tuple[str, ...], closing: str | None) -
         ("saved", lambda line: show_usd(line.saved)),
     ]
     # What is zero for everybody only takes room.
+    if any(line.cache_saved != 0 for line in lines):
+        columns.append(("by caching", lambda line: show_usd(line.cache_saved)))
     if any(line.waste != 0 for line in lines):
         columns.append(("wasted", lambda line: show_usd(line.waste)))
     if any(line.rescue != 0 for line in lines):
@@ -215,6 +217,7 @@ _FIGURES: Final = (
     "cost_usd",
     "realtime_cost_usd",
     "saved_usd",
+    "cache_saved_usd",
     "waste_usd",
     "rescue_usd",
     "calls_in_doubt",
@@ -225,7 +228,8 @@ def _figures(line: CostLine) -> tuple[int | str | None, ...]:
     """Values of _FIGURES. Money in USD as exact decimal text, None where unknown."""
     usage = line.usage
     counts = (line.rows, usage.total_input, usage.cached, usage.write_5m + usage.write_1h, usage.output)
-    amounts = (line.cost, line.realtime_cost, line.saved, line.waste, line.rescue)
+    saved = (line.saved, line.cache_saved)
+    amounts = (line.cost, line.realtime_cost, *saved, line.waste, line.rescue)
     return (*counts, *map(money, amounts), line.doubts)
 
 

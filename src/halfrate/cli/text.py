@@ -11,7 +11,7 @@ from halfrate.base.money import show_usd, usd
 from halfrate.core.budgets import Standing
 from halfrate.core.finish import Finish
 from halfrate.core.job import Forecast, Job
-from halfrate.core.lifecycle import Shard, State
+from halfrate.core.lifecycle import WAITING, Shard, State
 from halfrate.service.report import Prospect, Report
 
 
@@ -51,6 +51,14 @@ def plan_lines(job: Job, batches: int, prospect: Prospect | None = None) -> list
         f"{job.rows:,} rows of {job.input_name} for {job.label}, {way}",
         f"{tokens}: {prices}",
     ]
+    cache = job.cache
+    if cache.life is not None:
+        kept = "an hour" if cache.life == "1h" else "five minutes"
+        first = f"A batch of {cache.seed} rows goes first and warms it." if cache.seed else ""
+        lines.append(
+            f"About {cache.shared:,} tokens of every row are kept cached for {kept}: that should save "
+            f"{show_usd(cache.saves)}. {first}".rstrip()
+        )
     if plan.cost is None:
         lines.append("The price of this model is not in the price book: what it will cost is unknown.")
     if prospect is not None:
@@ -161,6 +169,9 @@ def money_line(report: Report) -> str:
             f"; in real time it would have been {show_usd(report.realtime_cost)}: "
             f"saved {show_usd(report.saved)} ({share:.0%})"
         )
+    if report.cache_saved:
+        word = "saved" if report.cache_saved > 0 else "cost"
+        line += f", and caching {word} {show_usd(abs(report.cache_saved))} more"
     if report.waste:
         line += f". Of that {show_usd(report.waste)} bought nothing"
     return line + "."
@@ -202,6 +213,7 @@ def report_object(report: Report, path: str | None) -> dict[str, Any]:
         "cost_usd": money(report.cost),
         "realtime_cost_usd": money(report.realtime_cost),
         "saved_usd": money(report.saved),
+        "cache_saved_usd": money(report.cache_saved),
         "waste_usd": money(report.waste),
         "rescued_rows": report.rescued,
         "rescue_usd": money(report.rescue_cost),
@@ -254,7 +266,8 @@ def shard_line(shard: Shard) -> str:
         ended = f" ({shard.status})" if shard.status else ""
         return f"{name}: done{ended}, {shard.counts.succeeded:,} of {shard.rows:,} rows answered"
     counted = f"{shard.rows_finished:,} of {shard.sending:,} rows" if shard.rows_finished else ""
-    words = [shard.status or shard.state.value, counted]
+    waits = bool(shard.follows) and shard.state in WAITING and not shard.status
+    words = ["waits for the cache to be warm" if waits else shard.status or shard.state.value, counted]
     if shard.trouble is not None:
         words.append(shard.trouble.message)
     return f"{name}: {'; '.join(word for word in words if word)}"

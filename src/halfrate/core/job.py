@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from halfrate.base.types import InputFormat, JobPrices, OutputFormat, RequestSpec
+from halfrate.core.caching import CachePlan
 from halfrate.core.estimates import Basis
 from halfrate.core.lifecycle import SmallTails
 
@@ -54,6 +55,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Of the requests, where they were counted with the model's vocabulary."""
     prompt_hash: str = ""
     """Names what is asked of a row; "" where each row says that itself."""
+    cache: CachePlan = CachePlan()
+    """What is done about the provider's prompt cache."""
     names: dict[str, str] = {}
     """Our output columns that had to be renamed, because the input has them already."""
     prices: JobPrices

@@ -57,6 +57,11 @@ class JobPricing:
         """Picodollars of one request in a tier, billed as `model`; None where a price is unknown."""
         return cost(tokens, self._prices.of(tier).get(model))
 
+    def uncached(self, model: str, tokens: Tokens, tier: str) -> int | None:
+        """What the same request would have cost in the same tier if nothing were cached."""
+        read = tokens[0] + tokens[1] + tokens[2] + tokens[3]
+        return self.paid(model, (read, 0, 0, 0, tokens[4], tokens[5]), tier)
+
     def standard(self, model: str, tokens: Tokens) -> int | None:
         """What the same request would have cost in real time."""
         return cost(tokens, self._prices.standard.get(model))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from halfrate.base.errors import OutcomeUnknown, Refused
-from halfrate.base.types import Capabilities, Endpoint, Limits, Option, Setting
+from halfrate.base.types import CacheRules, Capabilities, Endpoint, Limits, Option, Setting
 from halfrate.providers.base import Account, Call, Intent
 from halfrate.providers.dialects import MB
 from halfrate.providers.http import Http, Sign
@@ -58,6 +58,7 @@ class Azure(OpenAIDialect):
         url_variable="AZURE_OPENAI_ENDPOINT",
         default_url="",
         cache_stacks=True,
+        cache=CacheRules(key="prompt_cache_key"),
         kept="until deleted",
         adoption="metadata",
         rescues=False,

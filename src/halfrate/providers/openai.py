@@ -1,6 +1,6 @@
 """OpenAI: Files and Batches."""
 
-from halfrate.base.types import Capabilities, Limits
+from halfrate.base.types import CacheRules, Capabilities, Limits
 from halfrate.providers.openai_calls import TIERS
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
 
@@ -19,6 +19,7 @@ class OpenAI(OpenAIDialect):
         key_variables=("OPENAI_API_KEY",),
         url_variable="OPENAI_BASE_URL",
         default_url="https://api.openai.com/v1",
+        cache=CacheRules(key="prompt_cache_key"),
         kept="30 days",
         adoption="metadata",
     )

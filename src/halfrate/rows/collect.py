@@ -69,6 +69,8 @@ class Pricing(Protocol):
 
     def paid(self, model: str, tokens: Tokens, tier: str) -> int | None: ...
 
+    def uncached(self, model: str, tokens: Tokens, tier: str) -> int | None: ...
+
     def standard(self, model: str, tokens: Tokens) -> int | None: ...
 
 
@@ -137,16 +139,21 @@ class _Account:
         self._tokens = [0] * 6
         self._paid: int | None = 0
         self._standard: int | None = 0
+        self._uncached: int | None = 0
 
     def add(self, tokens: Tokens | None, rows: int = 1) -> None:
         """Count paid rows that used the same. None: the provider did not say what."""
         self.rows += rows
         if tokens is None:
-            self._paid = self._standard = None
+            self._paid = self._standard = self._uncached = None
             return
         self._tokens = [total + rows * count for total, count in zip(self._tokens, tokens, strict=True)]
         # Row by row: a price may go up in steps, so that the price of a sum is not the sum of the prices.
-        self._paid = _plus(self._paid, self.cost(tokens), rows)
+        paid = self.cost(tokens)
+        self._paid = _plus(self._paid, paid, rows)
+        cached = any(tokens[1:4])
+        plain = self._pricing.uncached(self._model, tokens, self._tier) if cached else paid
+        self._uncached = _plus(self._uncached, plain, rows)
         self._standard = _plus(self._standard, self._pricing.standard(self._model, tokens), rows)
 
     def cost(self, tokens: Tokens | None) -> int | None:
@@ -154,7 +161,15 @@ class _Account:
         return self._pricing.paid(self._model, tokens, self._tier) if tokens is not None else None
 
     def billed(self) -> Billed:
-        return Billed(self._model, self.rows, Usage(*self._tokens), self._paid, self._standard, self._tier)
+        return Billed(
+            self._model,
+            self.rows,
+            Usage(*self._tokens),
+            self._paid,
+            self._standard,
+            self._tier,
+            self._uncached,
+        )
 
 
 def _plus(total: int | None, cost: int | None, rows: int) -> int | None:

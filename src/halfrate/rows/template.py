@@ -7,9 +7,12 @@ literal braces for the rest.
 
 import re
 
+import msgspec
+
 from halfrate.base.errors import UsageError
 from halfrate.base.types import Template
 
+_GAP = re.compile(r"\s+")
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}\"'\n\r:,\[\]]*[^{}\"'\n\r:,\[\]\s])\}")
 
 
@@ -32,3 +35,20 @@ def parse_template(text: str) -> Template:
         literal = ""
     literals.append(literal + text[end:])
     return Template(tuple(literals), tuple(columns))
+
+
+def shared_head(template: Template) -> str:
+    """How the prompt begins for every row, up to a gap between words.
+
+    A word at least is left before the first column, so that what goes on after the head is never blank.
+    """
+    text = template.literals[0]
+    body = text.rstrip()
+    gaps = [match.end() for match in _GAP.finditer(body)]
+    return text[: gaps[-1]] if gaps and body[: gaps[-1]].strip() else ""
+
+
+def after_head(template: Template, head: str) -> Template:
+    """The rest of a prompt that begins with `head`."""
+    first, *others = template.literals
+    return msgspec.structs.replace(template, literals=(first.removeprefix(head), *others))

@@ -29,6 +29,7 @@ class CostLine(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     cost: int | None = 0
     realtime_cost: int | None = 0
+    uncached_cost: int | None = 0
     waste: int | None = 0
     rescue: int | None = 0
     doubts: int = 0
@@ -38,6 +39,13 @@ class CostLine(msgspec.Struct, frozen=True, kw_only=True):
         if self.cost is None or self.realtime_cost is None:
             return None
         return self.realtime_cost - self.cost
+
+    @property
+    def cache_saved(self) -> int | None:
+        """What caching saved beside that: less than nothing where it cost more."""
+        if self.cost is None or self.uncached_cost is None:
+            return None
+        return self.uncached_cost - self.cost
 
 
 def grouped(spent: Iterable[Spent], by: Sequence[str], jobs: Mapping[str, Job]) -> list[CostLine]:
@@ -62,6 +70,7 @@ def total(lines: Iterable[CostLine], name: str, width: int) -> CostLine:
             usage=plus(found.usage, line.usage),
             cost=added((found.cost, line.cost)),
             realtime_cost=added((found.realtime_cost, line.realtime_cost)),
+            uncached_cost=added((found.uncached_cost, line.uncached_cost)),
             waste=added((found.waste, line.waste)),
             rescue=added((found.rescue, line.rescue)),
             doubts=found.doubts + line.doubts,
@@ -83,6 +92,7 @@ def _with(line: CostLine, one: Spent, *, rescued: bool) -> CostLine:
         usage=plus(line.usage, one.usage),
         cost=added((line.cost, one.cost)),
         realtime_cost=added((line.realtime_cost, one.realtime_cost)),
+        uncached_cost=added((line.uncached_cost, one.uncached_cost)),
         waste=added((line.waste, one.cost)) if one.kind == "waste" else line.waste,
         rescue=added((line.rescue, one.cost)) if rescued else line.rescue,
         doubts=line.doubts,

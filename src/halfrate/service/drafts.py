@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -26,6 +26,7 @@ from halfrate.base.types import (
     Template,
 )
 from halfrate.blobs.files import JobFiles
+from halfrate.core.caching import Cache, CachePlan, choose, least_of
 from halfrate.core.estimates import Sample
 from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import Shard, SmallTails
@@ -39,7 +40,8 @@ from halfrate.rows.jsonl import JsonlTable
 from halfrate.rows.native import NativeBlock, NativeTable
 from halfrate.rows.output import output_format
 from halfrate.rows.requests import Encoded, RequestWriter
-from halfrate.rows.template import parse_template
+from halfrate.rows.template import after_head, parse_template, shared_head
+from halfrate.rows.values import escaped
 from halfrate.service.home import Home
 from halfrate.service.prices import job_prices
 
@@ -50,6 +52,9 @@ STDIN = "-"
 _LIKE_A_TABLE: Final = frozenset({"rows", "vertex", "gemini", "bedrock"})
 """Forms of batch file that a table with a column of objects may look like: a prompt says which it is."""
 _PEEK = 1 << 16
+_PLAIN: Final = CachePlan()
+_LONG_HEAD: Final = 200
+"""Characters from which on the beginning of a prompt is worth a mark of its own, after the system prompt's end."""
 
 Rows: TypeAlias = Path | str | Iterable[Mapping[str, Any]] | object
 """A path, "-" for standard input, an iterable of mappings, or anything with an Arrow C stream."""
@@ -76,6 +81,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     id_column: str | None = None
     allow_empty: bool = False
     count_tokens: bool = False
+    cache: Cache = "off"
     tags: dict[str, str] = {}
     deadline: float | None = None
     priority: int = 0
@@ -122,13 +128,31 @@ class Drafter:
 
     def draft(self, ask: Ask, connect: Callable[[Account], Adapter]) -> Draft:
         """Read and check the whole input, and encode every row. Raises UsageError; sends nothing."""
+        draft = self._made(ask, connect)
+        if ask.cache == "off":
+            return draft
+        try:
+            plan = _cache_plan(ask.cache, draft.job)
+        except UsageError:
+            draft.discard()
+            raise
+        if plan.life is None:
+            return draft
+        # Whether marks pay is known only now that every row is. They stand in each, so all are encoded once more.
+        copy = _Copy(JobFiles(draft.folder).snapshot(draft.job.input_format), draft.job.input_name)
+        try:
+            return self._made(msgspec.structs.replace(ask, input=copy), connect, plan)
+        finally:
+            draft.discard()
+
+    def _made(self, ask: Ask, connect: Callable[[Account], Adapter], plan: CachePlan = _PLAIN) -> Draft:
         job_id = new_job_id()
         folder = self._home.root / "jobs" / f"draft-{self._folder_name}-{job_id}"
         files = JobFiles(folder)
         files.create()
         try:
             with _storage_errors(folder), _text_errors():
-                draft = self._draft(ask, connect, job_id, files)
+                draft = self._draft(ask, connect, job_id, files, plan)
                 # What cannot be recorded must not be found out after the user has agreed to it.
                 msgspec.json.encode(draft.job)
         except BaseException:
@@ -137,7 +161,14 @@ class Drafter:
             raise
         return draft
 
-    def _draft(self, ask: Ask, connect: Callable[[Account], Adapter], job_id: str, files: JobFiles) -> Draft:
+    def _draft(
+        self,
+        ask: Ask,
+        connect: Callable[[Account], Adapter],
+        job_id: str,
+        files: JobFiles,
+        plan: CachePlan,
+    ) -> Draft:
         with _opened(ask.input, files) as source:
             found = sniff(source.name, source.first)
             if ask.prompt is not None and found.native in _LIKE_A_TABLE:
@@ -147,13 +178,15 @@ class Drafter:
             adapter = connect(account)
             tier = _tier(ask, adapter)
             form = _output_form(ask, found.format)
-            spec = _spec(ask, adapter, provider, model, found.native)
+            spec = _cached(
+                _spec(ask, adapter, provider, model, found.native), adapter.capabilities, ask, plan
+            )
             counter = None
             if ask.count_tokens:
                 from halfrate.rows.tokens import TokenCounter
 
                 counter = TokenCounter(spec)
-            encoding = _Encoding(spec, adapter, source, found.format, job_id, files, counter)
+            encoding = _Encoding(spec, adapter, source, found.format, job_id, files, counter, plan.seed)
             encoding.run()
         spec = encoding.spec
         writer = encoding.writer
@@ -190,8 +223,9 @@ class Drafter:
             counted_tokens=counted,
             prompt_hash=prompt_hash(spec),
             names=encoding.names,
+            cache=plan,
             prices=prices,
-            forecast=expected(),
+            forecast=_with_cache(expected(), plan),
             tags=ask.tags,
             deadline=ask.deadline,
             priority=ask.priority,
@@ -219,12 +253,96 @@ class Drafter:
                 model=made.model or spec.model,
                 account=account.name,
                 last_attempt=ask.max_attempts,
+                follows=shard_id(job_id, 0) if plan.seed and made.number else "",
                 cost=_share(job.forecast.cost, made.bytes, size),
                 realtime_cost=_share(job.forecast.realtime_cost, made.bytes, size),
             )
             for made in writer.shards
         )
-        return Draft(job, shards, files.folder, expected(ceiling=True))
+        return Draft(job, shards, files.folder, _with_cache(expected(ceiling=True), plan, ceiling=True))
+
+
+class _Copy(NamedTuple):
+    """An input that was read before, and what it was called."""
+
+    path: Path
+    name: str
+
+
+def _cached(spec: RequestSpec, facts: Capabilities, ask: Ask, plan: CachePlan) -> RequestSpec:
+    """With what is to be done about the provider's cache. Raises UsageError for what cannot be done there."""
+    rules = facts.cache
+    if ask.cache in {"5m", "1h"} and not rules.marks:
+        instead = (
+            " It caches by itself; --cache auto sends what belongs together to one cache."
+            if rules.key
+            else ""
+        )
+        raise UsageError(
+            f"{facts.title} takes no marks for its cache: leave --cache {ask.cache} out.{instead}"
+        )
+    if ask.cache != "off" and "cache" in ask.options:
+        raise UsageError(
+            "--option cache marks what rows share whatever it costs; say that or --cache, not both."
+        )
+    if (
+        ask.cache != "off"
+        and spec.native is None
+        and rules.key
+        and spec.endpoint in {"chat", "responses"}
+        and rules.key not in spec.params
+    ):
+        spec = msgspec.structs.replace(
+            spec, params={rules.key: f"hr-{prompt_hash(spec)[:24]}", **spec.params}
+        )
+    if plan.life is not None:
+        spec = msgspec.structs.replace(spec, options={**spec.options, "cache": plan.life})
+    if rules.marks and "cache" in spec.options and spec.prompt is not None:
+        head = shared_head(_template(spec.prompt))
+        if len(head) >= _LONG_HEAD or not spec.system:
+            spec = msgspec.structs.replace(spec, head=head)
+    return spec
+
+
+def _cache_plan(wanted: Cache, job: Job) -> CachePlan:
+    """What to do about caching what a job's rows share. Raises UsageError where what was asked for does not pay."""
+    spec, facts = job.spec, adapter_class(job.spec.provider).capabilities
+    if not facts.cache.marks or spec.prompt is None:
+        if wanted == "auto":
+            return CachePlan()
+        raise UsageError(
+            "The requests of a batch file are sent as they are: leave --cache out. Nothing was sent."
+        )
+    head = shared_head(_template(spec.prompt))
+    texts = [text for text in (spec.system or "", head) if text]
+    share = sum(len(escaped(text)) for text in texts) / max(1.0, job.text_bytes / job.rows)
+    shared = round(share * job.forecast.input_tokens / job.rows)
+    prices = job.prices.of(job.tier)
+    return choose(
+        wanted,
+        prices.get(spec.model),
+        job.rows,
+        shared,
+        batched=job.tier == "batch",
+        least=least_of(facts.cache, spec.model),
+        hurried=job.deadline is not None,
+    )
+
+
+def _with_cache(plain: Forecast, plan: CachePlan, *, ceiling: bool = False) -> Forecast:
+    """A forecast that reckons with a cache. What is hoped for is in the likely cost, and the risk in the highest."""
+    if plan.life is None:
+        return plain
+    if plain.cost is None or plain.cost_low is None or plain.cost_high is None:
+        return plain
+    likely = plain.cost + plan.risk if ceiling else max(0, plain.cost - plan.saves)
+    return msgspec.structs.replace(
+        plain,
+        cost=likely,
+        # Less is saved where there is less to save.
+        cost_low=plain.cost_low * max(0, plain.cost - plan.most) // max(1, plain.cost),
+        cost_high=plain.cost_high + plan.risk,
+    )
 
 
 def _share(amount: int | None, part: int, whole: int) -> int | None:
@@ -252,8 +370,10 @@ class _Encoding:
         job_id: str,
         files: JobFiles,
         counter: "TokenCounter | None" = None,
+        seed: int = 0,
     ) -> None:
         self.spec = spec
+        self._seed = seed
         self._counter = counter
         self.names: dict[str, str] = {}
         self.models: set[str] = set()
@@ -312,7 +432,7 @@ class _Encoding:
         table = kind(
             stream,
             name=self._source.name,
-            template=_template(spec.prompt or ""),
+            template=after_head(_template(spec.prompt or ""), spec.head),
             reserved=COLUMNS,
             id_column=spec.id_column,
             allow_empty=spec.allow_empty,
@@ -323,7 +443,12 @@ class _Encoding:
                 self.text_bytes += sum(map(len, prompts))
                 if self._counter is not None:
                     self._counter.add(prompts)
-                self.writer.add(prompts)
+                first = max(0, self._seed - self.writer.rows)
+                if first:
+                    self.writer.add(prompts[:first])
+                    if self.writer.rows == self._seed:
+                        self.writer.cut()
+                self.writer.add(prompts[first:] if first else prompts)
             self.writer.cut()
         finally:
             self.writer.abort()
@@ -554,14 +679,17 @@ def _opened(rows: Any, files: JobFiles) -> Generator[_Source]:
         stream = cast("io.BufferedReader", sys.stdin.buffer)
         yield _Source(stream, "standard input", stream.peek(_PEEK), None)
         return
-    if isinstance(rows, str | Path):
+    spooled = False
+    if isinstance(rows, _Copy):
+        path, name = rows
+    elif isinstance(rows, str | Path):
         path = Path(rows)
         name = path.name
     else:
         from halfrate.rows.mappings import is_arrow, spool_arrow, spool_mappings
 
         path = files.folder / "rows.jsonl"
-        name = "rows"
+        name, spooled = "rows", True
         with path.open("wb", buffering=0) as file:
             if is_arrow(rows):
                 spool_arrow(rows, _all_of(file))
@@ -577,7 +705,7 @@ def _opened(rows: Any, files: JobFiles) -> Generator[_Source]:
         raise SettingsError(f"{path} cannot be read: {error.strerror}. Nothing was sent.") from None
     with raw:
         yield _Source(raw, name, raw.peek(_PEEK), path)
-    if name == "rows":
+    if spooled:
         path.unlink(missing_ok=True)
 
 

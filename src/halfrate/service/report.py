@@ -34,6 +34,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     cost: int | None
     realtime_cost: int | None
+    cache_saved: int | None
+    """What it would have cost more without the provider's cache; less than nothing where that cost more."""
     waste: int | None
     doubts: int
     """Calls in real time that may have been billed unseen."""

@@ -67,8 +67,8 @@ ORDER BY created_at DESC, id
 # ---------------------------------------------------------------- shards
 
 ADD_SHARD: Final = """
-INSERT INTO shard (id, job_id, number, account, model, state, version, next_at, stake, record)
-VALUES (:id, :job_id, :number, :account, :model, :state, :version, :next_at, :stake, :record)
+INSERT INTO shard (id, job_id, number, account, model, state, version, next_at, stake, follows, record)
+VALUES (:id, :job_id, :number, :account, :model, :state, :version, :next_at, :stake, :follows, :record)
 """
 """Records a shard that nobody holds."""
 
@@ -97,9 +97,14 @@ _NEEDS_NO_ROOM = "(state NOT IN ('planned', 'uploaded') OR id IN (SELECT shard_i
 
 _NEXT_DUE = "SELECT next_at FROM shard WHERE {which} AND {needs_no_room} ORDER BY next_at LIMIT 1"
 
+# Not before the shard that warms the cache for it has come to its end, whatever end that is.
+_IS_WARM = """(shard.follows = '' OR EXISTS (
+    SELECT 1 FROM shard AS seed
+    WHERE seed.id = shard.follows AND seed.state IN ('cleaning', 'done', 'stopped')))"""
+
 _NEXT_WAITING = """
 SELECT next_at FROM shard
-WHERE {which} AND state IN ('planned', 'uploaded') AND id NOT IN (SELECT shard_id FROM reservation)
+WHERE {which} AND state IN ('planned', 'uploaded') AND id NOT IN (SELECT shard_id FROM reservation) AND {warm}
 ORDER BY next_at LIMIT 1
 """
 
@@ -109,7 +114,8 @@ _LIVE_OF_JOB = f"job_id = :job_id AND {_LIVE}"
 
 
 def _filled(statement: str, which: str) -> str:
-    return statement.replace("{which}", which).replace("{needs_no_room}", _NEEDS_NO_ROOM)
+    filled = statement.replace("{which}", which).replace("{needs_no_room}", _NEEDS_NO_ROOM)
+    return filled.replace("{warm}", _IS_WARM)
 
 
 CLAIM: Final = _filled(_CLAIM, _LIVE)
@@ -133,7 +139,7 @@ NEXT_WAITING_OF_JOB: Final = _filled(_NEXT_WAITING, _LIVE_OF_JOB)
 # ---------------------------------------------------------------- admission
 
 _TO_ADMIT = """shard.state IN ('planned', 'uploaded') AND shard.next_at <= :now
-    AND shard.id NOT IN (SELECT shard_id FROM reservation)"""
+    AND shard.id NOT IN (SELECT shard_id FROM reservation) AND {warm}""".replace("{warm}", _IS_WARM)
 
 _WAITING_CLASSES = """
 SELECT DISTINCT shard.account, shard.model, job.team, job.priority
@@ -324,9 +330,9 @@ PAID: Final = "SELECT kind FROM ledger WHERE shard_id = :shard_id AND attempt = 
 
 ADD_PAYMENT: Final = """
 INSERT INTO ledger (shard_id, attempt, model, kind, at, job_id, account, tier, rows, input, cached, write_5m,
-    write_1h, output, reasoning, cost, realtime_cost)
+    write_1h, output, reasoning, cost, realtime_cost, uncached_cost)
 VALUES (:shard_id, :attempt, :model, :kind, :at, :job_id, :account, :tier, :rows, :input, :cached, :write_5m,
-    :write_1h, :output, :reasoning, :cost, :realtime_cost)
+    :write_1h, :output, :reasoning, :cost, :realtime_cost, :uncached_cost)
 """
 """Records what an attempt cost with one model."""
 
@@ -366,12 +372,19 @@ LEDGER_OF_JOB: Final = {
 }
 """Payments for one job added up, by what they are grouped by."""
 
-_SPENT = """
+# Where nothing was cached it is what was paid, also in payments from before the column.
+_UNCACHED = "(CASE WHEN cached + write_5m + write_1h = 0 THEN cost ELSE uncached_cost END)"
+
+_SPENT = (
+    """
 SELECT job_id, model, account, tier, kind, {day}, sum(rows), sum(input), sum(cached), sum(write_5m), sum(write_1h),
-    sum(output), sum(reasoning), {cost}, {realtime_cost}
+    sum(output), sum(reasoning), {cost}, {realtime_cost}, {uncached_cost}
 FROM ledger WHERE at >= :since AND at < :until{which}
 GROUP BY job_id, model, account, tier, kind, {day} ORDER BY 6, 1, 2, 3, 4, 5
-""".replace("{cost}", _sums("cost", "1 = 1")).replace("{realtime_cost}", _sums("realtime_cost", "1 = 1"))
+""".replace("{cost}", _sums("cost", "1 = 1"))
+    .replace("{realtime_cost}", _sums("realtime_cost", "1 = 1"))
+    .replace("{uncached_cost}", _sums(_UNCACHED, "1 = 1"))
+)
 
 SPENT: Final = _SPENT.replace("{which}", "")
 """Payments in a span of time, by all that they can be told apart by."""

@@ -75,6 +75,8 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     cost: int | None
     realtime_cost: int | None
+    uncached_cost: int | None = None
+    """What they would have been if nothing were cached."""
 
 
 class Store:
@@ -746,6 +748,7 @@ def _shard_params(shard: Shard) -> dict[str, Value]:
         "version": shard.version,
         "next_at": shard.next_at,
         "stake": shard.stake,
+        "follows": shard.follows,
         "record": msgspec.json.encode(shard).decode(),
     }
 
@@ -793,6 +796,7 @@ def _payment_params(shard: Shard, attempt: int, kind: str, billed: Billed, now: 
         "reasoning": usage.reasoning,
         "cost": billed.cost,
         "realtime_cost": billed.realtime_cost,
+        "uncached_cost": billed.uncached_cost,
     }
 
 
@@ -823,6 +827,7 @@ def _spent(row: Row) -> Spent:
         usage=Usage(*map(int, numbers[:6])),
         cost=_sum(*numbers[6:9]),
         realtime_cost=_sum(*numbers[9:12]),
+        uncached_cost=_sum(*numbers[12:15]),
     )
 
 

@@ -1,0 +1,199 @@
+"""Prompt caching beside batches, judged by the emulator's cache and its meter."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from halfrate.base.errors import UsageError
+from halfrate.core.job import Job
+from halfrate.core.lifecycle import State
+from halfrate.emulator import CacheModel
+from halfrate.service.drafts import Ask
+from halfrate.service.jobs import Service
+
+from .office import Office
+
+Offices = Callable[..., Office]
+RULES = "Rule {n}: what is asked for is answered, and nothing besides.\n"
+SYSTEM = "".join(RULES.replace("{n}", str(n)) for n in range(150))
+"""About 2,000 tokens."""
+MODEL = "anthropic/claude-sonnet-4-5"
+# As it is in batches: rows do not see what others of their batch have written.
+COLD = CacheModel(within_batch=False)
+
+
+def ask(desk: Office, rows: int = 200, **options: Any) -> Ask:
+    return desk.ask(rows, model=MODEL, max_tokens=60, **options)
+
+
+def requests(desk: Office, job: Job) -> list[list[dict[str, Any]]]:
+    """The requests of each shard, as they are sent."""
+    with Service(desk.home) as service:
+        files = [service.files(job.id).requests(shard.number) for shard in service.shards(job.id)]
+    return [json.loads(file.read_bytes())["requests"] for file in files]
+
+
+def paid(office: Offices, **options: Any) -> int:
+    desk = office("anthropic", cache=COLD)
+    report = desk.run(ask(desk, **options))
+    desk.assert_sound(report)
+    return int(desk.meter()["picodollars"])
+
+
+@pytest.mark.parametrize("where", ["system", "prompt"])
+def test_rows_that_share_much_cost_a_third_less_at_least(office: Offices, where: str) -> None:
+    shared = {"system": SYSTEM} if where == "system" else {"prompt": SYSTEM + "Now answer this: {q}"}
+    plain, cached = paid(office, **shared), paid(office, cache="auto", **shared)
+    assert cached < 0.7 * plain
+
+
+def test_what_caching_saved_is_what_the_same_job_would_have_cost_more(office: Offices) -> None:
+    plain = paid(office, system=SYSTEM)
+    desk = office("anthropic", cache=COLD)
+    report = desk.run(ask(desk, system=SYSTEM, cache="auto"))
+    rows = desk.assert_sound(report)
+    assert report.cost is not None
+    assert report.cache_saved is not None
+    assert len({row["answer"] for row in rows}) > 1
+    # Marks are no tokens. What is answered is the same, and so the whole difference is the cache's.
+    assert report.cost + report.cache_saved == plain
+    with Service(desk.home) as service:
+        (line,) = service.costs(by=("tier",))
+        forecast = service.job(report.job.id).forecast
+    assert line.cache_saved == report.cache_saved
+    assert forecast.cost_low is not None
+    assert forecast.cost_high is not None
+    assert forecast.cost_low <= report.cost <= forecast.cost_high
+
+
+def test_a_small_batch_goes_first_and_warms_the_cache(office: Offices) -> None:
+    desk = office("anthropic", cache=COLD)
+    job = desk.submit(ask(desk, system=SYSTEM, cache="auto"))
+    with Service(desk.home) as service:
+        first, rest = service.shards(job.id)
+    assert (first.rows, rest.rows) == (2, 198)
+    assert (first.follows, rest.follows) == ("", first.id)
+    report = desk.work(job)
+    desk.assert_sound(report)
+    assert report.usage.cached > 90 * report.usage.write_1h > 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "create-lost",
+        "create-error",
+        "row-error:match=is 0 plus,status=400,sticky=true",
+        "row-error:match=is 1 plus,status=500,times=1",
+        "batch-expire:times=1,done=0",
+    ],
+)
+def test_whatever_becomes_of_the_first_batch_the_rest_is_run_once(office: Offices, fault: str) -> None:
+    desk = office("anthropic", fault, cache=COLD)
+    report = desk.run(ask(desk, 60, system=SYSTEM, cache="1h"))
+    desk.assert_sound(report, answered=59 if "400" in fault else None)
+    assert report.usage.cached > 0
+
+
+def test_a_first_batch_that_is_cancelled_holds_up_nobody(office: Offices) -> None:
+    desk = office("anthropic", cache=COLD)
+    job = desk.submit(ask(desk, 60, system=SYSTEM, cache="1h"))
+    with Service(desk.home) as service:
+        assert service.cancel(job.id) == 2
+    report = desk.work(job)
+    assert report.cancelled == 60
+    with Service(desk.home) as service:
+        assert {shard.state for shard in service.shards(job.id)} == {State.DONE}
+    assert desk.meter()["rows_billed"] == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rows": 4, "system": SYSTEM},
+        {"system": "Be brief."},
+        {"system": SYSTEM, "deadline": 4e9},
+    ],
+    ids=["few rows", "little shared", "a deadline"],
+)
+def test_no_marks_where_they_would_cost_more_or_hold_up(office: Offices, options: dict[str, Any]) -> None:
+    desk = office("anthropic", cache=COLD)
+    job = desk.submit(ask(desk, cache="auto", **options))
+    (only,) = requests(desk, job)
+    assert b"cache_control" not in msgspec.json.encode(only)
+    assert job.cache.life is None
+
+
+def test_marks_that_would_cost_more_are_refused_when_they_are_asked_for(office: Offices) -> None:
+    desk = office("anthropic", cache=COLD)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"rows": 3, "cache": "1h"}, "more than it saves"),
+        ({"cache": "5m"}, "more than it saves"),
+        ({"cache": "auto", "options": {"cache": "1h"}}, "not both"),
+    ]
+    for options, why in cases:
+        with pytest.raises(UsageError, match=why):
+            desk.submit(ask(desk, system=SYSTEM, **options))
+    assert list((desk.home.root / "jobs").iterdir()) == []
+    assert desk.meter()["rows_received"] == 0
+
+
+def test_the_mark_stands_behind_all_that_rows_share(office: Offices) -> None:
+    desk = office("anthropic", cache=COLD)
+    prompt = SYSTEM + "Answer {q} and nothing else."
+    job = desk.submit(ask(desk, prompt=prompt, system="Be brief.", cache="auto"))
+    first, rest = requests(desk, job)
+    assert len(first) == 2
+    mark = {"type": "ephemeral", "ttl": "1h"}
+    for row, one in enumerate((*first, *rest)):
+        head, tail = one["params"]["messages"][0]["content"]
+        assert head["cache_control"] == mark
+        assert "cache_control" not in tail
+        assert head["text"] + tail["text"] == prompt.replace("{q}", f"What is {row} plus {row}?")
+        assert one["params"]["system"] == "Be brief."
+
+
+def test_rows_of_openai_bear_one_key(office: Offices) -> None:
+    desk = office("openai", cache=CacheModel(within_batch=True))
+    report = desk.run(desk.ask(30, system=SYSTEM, cache="auto"))
+    desk.assert_sound(report)
+    job = report.job
+    key = job.spec.params["prompt_cache_key"]
+    assert key.startswith("hr-")
+    assert job.cache.seed == 0
+    assert report.cache_saved is not None
+    assert report.cache_saved > 0
+    with pytest.raises(UsageError, match="It caches by itself"):
+        desk.submit(desk.ask(30, system=SYSTEM, cache="1h"))
+
+
+def test_a_batch_file_is_sent_as_it_is(office: Offices, tmp_path: Path) -> None:
+    desk = office("anthropic", cache=COLD)
+    body = {"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": SYSTEM}]}
+    path = tmp_path / "batch.jsonl"
+    path.write_text("".join(json.dumps({"custom_id": f"r{n}", "params": body}) + "\n" for n in range(9)))
+    job = desk.submit(Ask(input=path, cache="auto"))
+    assert all(one["params"] == body for one in requests(desk, job)[0])
+    with pytest.raises(UsageError, match="sent as they are"):
+        desk.submit(Ask(input=path, cache="1h"))
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.csv", "rows.parquet"])
+def test_an_input_is_read_twice_and_left_alone(office: Offices, name: str) -> None:
+    desk = office("anthropic", cache=COLD)
+    table = desk.table(40, name) if name == "rows" else desk.folder / name
+    if name == "rows.csv":
+        table.write_text("n,q\n" + "".join(f"{n},What is {n}?\n" for n in range(40)))
+    elif name == "rows.parquet":
+        pl = pytest.importorskip("polars")
+        pl.DataFrame({"n": range(40), "q": [f"What is {n}?" for n in range(40)]}).write_parquet(table)
+    before = table.read_bytes()
+    report = desk.run(Ask(input=table, model=MODEL, prompt="{q}", system=SYSTEM, cache="auto"))
+    assert (report.succeeded, report.job.input_name) == (40, name)
+    assert report.job.cache.life == "1h"
+    assert table.read_bytes() == before
+    assert [folder.name for folder in (desk.home.root / "jobs").iterdir()] == [report.job.id]

@@ -148,6 +148,8 @@ def check_step(before: Shard, event: life.Event, after: Shard, policy: Policy, n
         # A batch is let go only where it never ran, or is somebody else's, and is remembered as such.
         assert isinstance(event, life.Foreign) or (isinstance(event, life.Polled) and event.queue_full)
         assert set(before.refs.batches) <= set(after.refs.past)
+        # One made by the same create beside it may have run.
+        assert isinstance(event, life.Foreign) or not before.refs.twins
     if before.cancel_requested and not isinstance(event, life.Resumed):
         assert after.cancel_requested
     if after.state is State.DONE:
@@ -393,6 +395,25 @@ def test_twins_are_cancelled_first_and_harvested_with_it() -> None:
     for found in ((), ("b1",)):
         with pytest.raises(IllegalStep, match="cannot adopt"):
             life.apply(past, life.Found(found, surely), UPLOADING, surely)
+
+
+def test_a_twin_takes_the_place_of_a_batch_that_was_refused_late() -> None:
+    surely = life.absent_after(submitting(), UPLOADING)
+    shard = life.apply(submitting(), life.Found(("b1", "b2", "b3"), surely), UPLOADING, surely)
+    shard = life.apply(shard, life.CancelSent("b2", twin=True), UPLOADING, 2000)
+    full = life.Polled(status="failed", ended=True, queue_full=True)
+    second = life.apply(shard, full, UPLOADING, 2000)
+    assert (second.state, second.refs.batches, second.refs.past) == (State.RUNNING, ("b2", "b3"), ("b1",))
+    assert life.decide(second, UPLOADING) == life.CancelBatch("b3", twin=True)
+    third = life.apply(second, full, UPLOADING, 2010)
+    # It was not cancelled yet: it may run.
+    assert (third.refs.batches, third.refs.uncancelled) == (("b3",), ())
+    assert life.decide(third, UPLOADING) == life.Poll()
+    refused = life.apply(third, full, UPLOADING, 2020)
+    assert (refused.state, refused.refs.past) == (State.UPLOADED, ("b1", "b2", "b3"))
+    stopping = msgspec.structs.replace(shard, state=State.CANCELLING, cancelled_at=2000.0)
+    stopped = life.apply(stopping, full, UPLOADING, 2000)
+    assert (stopped.state, stopped.refs.uncancelled) == (State.CANCELLING, ("b3",))
 
 
 def test_a_missing_batch_is_not_sent_again() -> None:

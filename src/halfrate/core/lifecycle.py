@@ -772,6 +772,17 @@ def _wait_and_look(shard: Shard, event: Held | StepFailed, policy: Policy, now: 
 
 
 def _polled(shard: Shard, event: Polled, policy: Policy, now: float) -> Shard:
+    if event.queue_full and shard.refs.twins:
+        # It ran nothing. What the same create made beside it may have, and takes its place: what that has finished is
+        # paid for, and its files are there.
+        first, *others = shard.refs.twins
+        uncancelled = shard.refs.uncancelled
+        if shard.state is State.RUNNING:
+            # It is the one now, and need not be cancelled any more.
+            uncancelled = tuple(twin for twin in uncancelled if twin != first)
+        past = (*shard.refs.past, shard.refs.batch_id or "")
+        refs = _refs(shard, batch_id=first, twins=tuple(others), uncancelled=uncancelled, past=past)
+        return msgspec.structs.replace(shard, refs=refs, next_at=now + policy.poll_first)
     if event.queue_full:
         past = (*shard.refs.past, *shard.refs.batches)
         trouble = Trouble("queue_full", "the provider's queue for this model is full; waiting for room")

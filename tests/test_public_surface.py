@@ -115,6 +115,7 @@ def test_the_commands() -> None:
         "cost",
         "price",
         "savings",
+        "audit",
         "providers",
         "worker",
         "emulate",

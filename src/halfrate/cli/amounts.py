@@ -1,5 +1,6 @@
-"""Amounts as people write them: `8M` tokens, `40%`, `40%..70%`, `$10,000`."""
+"""Amounts as people write them: `8M` tokens, `40%`, `40%..70%`, `$10,000`, `30d`."""
 
+import datetime
 import re
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -10,6 +11,8 @@ import click
 from halfrate.base.money import parse_usd
 
 _COUNT: Final = re.compile(r"(?P<number>[0-9][0-9_,]*(?:\.[0-9]+)?) *(?P<unit>[kKmMbBgG]?)")
+_AGO: Final = re.compile(r"([0-9]{1,6})([hdw])")
+_SECONDS: Final = {"h": 3600, "d": 86400, "w": 604800}
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
 
 
@@ -74,6 +77,27 @@ class Usd(click.ParamType[int]):
         if pico < 0:
             self.fail(f"{value!r} is less than nothing.", param, ctx)
         return pico
+
+
+class Moment(click.ParamType[float]):
+    """A time, as in 30d (ago), 12h, 2w or 2026-01-31 (UTC); seconds since 1970."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        now = datetime.datetime.now(datetime.UTC)
+        span = _AGO.fullmatch(text)
+        if span is not None:
+            return now.timestamp() - int(span[1]) * _SECONDS[span[2]]
+        try:
+            at = datetime.datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{value!r} is no time; write it as 30d, 12h, 2w or 2026-01-31.", param, ctx)
+        # Days are UTC's, as they are in the ledger and on the providers' bills.
+        return (at if at.tzinfo is not None else at.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def _share(text: str) -> Fraction | None:

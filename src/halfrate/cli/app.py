@@ -31,6 +31,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "cost": ("cost", "Show what was paid, and what for."),
     "price": ("price", "Show what models cost, by tier."),
     "savings": ("savings", "Work out what waiting would save."),
+    "audit": ("audit", "Find what could wait in a log of usage."),
     "providers": ("providers", "List the providers: limits, windows, discounts."),
     "worker": ("worker", "Work on all jobs, as long as it runs."),
     "emulate": ("emulate", "Start a stand-in for the providers on this machine."),

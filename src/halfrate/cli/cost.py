@@ -1,10 +1,8 @@
 """`halfrate cost`: what was paid, and what for, without touching a provider."""
 
 import csv
-import datetime
 import io
 import math
-import re
 import statistics
 import sys
 from collections.abc import Callable
@@ -16,33 +14,12 @@ import msgspec
 
 from halfrate.base.errors import SettingsError
 from halfrate.base.money import show_usd
+from halfrate.cli.amounts import Moment
 from halfrate.cli.forecast import LEARNED
 from halfrate.cli.text import echo_json, echo_table, money, money_line
 from halfrate.service.costs import CostLine, total
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
-
-_SPAN: Final = re.compile(r"([0-9]{1,6})([hdw])")
-_SECONDS: Final = {"h": 3600, "d": 86400, "w": 604800}
-
-
-class _Moment(click.ParamType[float]):
-    name = "when"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        text = str(value).strip()
-        now = datetime.datetime.now(datetime.UTC)
-        span = _SPAN.fullmatch(text)
-        if span is not None:
-            return now.timestamp() - int(span[1]) * _SECONDS[span[2]]
-        try:
-            at = datetime.datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{value!r} is no time; write it as 30d, 12h, 2w or 2026-01-31.", param, ctx)
-        # Days are UTC's, as they are in the ledger and on the providers' bills.
-        return (at if at.tzinfo is not None else at.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 @click.command(short_help="Show what was paid, and what for.")
@@ -53,8 +30,8 @@ class _Moment(click.ParamType[float]):
     metavar="NAME",
     help="job, model, account, provider, tier, day, month, kind, or a tag; repeatable.",
 )
-@click.option("--since", type=_Moment(), default=0.0, metavar="WHEN", help="As 30d, 12h, or a date.")
-@click.option("--until", type=_Moment(), default=math.inf, metavar="WHEN", help="Up to that time.")
+@click.option("--since", type=Moment(), default=0.0, metavar="WHEN", help="As 30d, 12h, or a date.")
+@click.option("--until", type=Moment(), default=math.inf, metavar="WHEN", help="Up to that time.")
 @click.option(
     "--format",
     "format_",

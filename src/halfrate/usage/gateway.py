@@ -1,0 +1,159 @@
+"""halfrate's own gateway log: JSONL, one object a call that ended, written as it ends.
+
+Version 1. Fields that a call has nothing to say for are left out.
+
+| Field | Meaning |
+| --- | --- |
+| `log` | `halfrate/1`: by this the log is known |
+| `time` | when the call came, ISO 8601 in UTC |
+| `id` | the request's id, as the caller got it |
+| `team`, `key` | whose key it was, and its name; never the key itself |
+| `user` | the end user that the request named (OpenAI `user` or `safety_identifier`, Anthropic `metadata.user_id`) |
+| `job`, `tags` | what the call was for, and other tags: an object of texts |
+| `session` | the conversation or piece of work that the caller named |
+| `endpoint` | `chat`, `responses`, `embeddings`, `messages`, `generate` |
+| `provider`, `model`, `served` | the model that was asked for, and the one that answered |
+| `tier` | `batch`, `flex`, `standard` or `priority`: how it was served |
+| `stream`, `tools` | whether the answer was streamed, and whether tools were offered |
+| `deadline` | seconds within which the caller wanted the answer |
+| `tokens` | `input` (uncached alone), `cached`, `write_5m`, `write_1h`, `output`, `reasoning` (part of output) |
+| `cost_picodollars` | what it cost; left out where the price is unknown |
+| `duration`, `first_token` | seconds to the end of the answer, and to its first token |
+| `status` | the HTTP status that the caller got |
+"""
+
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from halfrate.core.audit_call import NO_TAGS, Call
+from halfrate.usage import values
+from halfrate.usage.formats import Format
+
+VERSION: Final = "halfrate/1"
+_MOST: Final = 10**21
+"""Picodollars that a call may cost: what is more is no cost."""
+
+
+class LoggedTokens(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Tokens of a call by kind, none of them counted twice but `reasoning`, which is part of `output`."""
+
+    input: int = 0
+    cached: int = 0
+    write_5m: int = 0
+    write_1h: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+
+class Logged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A line of the log. `log` comes first."""
+
+    log: str = ""
+    time: str = ""
+    id: str = ""
+    team: str | None = None
+    key: str | None = None
+    user: str | None = None
+    job: str | None = None
+    tags: dict[str, str] = NO_TAGS
+    session: str | None = None
+    endpoint: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    served: str | None = None
+    tier: str | None = None
+    stream: bool | None = None
+    tools: bool | None = None
+    deadline: float | None = None
+    tokens: LoggedTokens = LoggedTokens()
+    cost_picodollars: int | None = None
+    duration: float | None = None
+    first_token: float | None = None
+    status: int | None = None
+
+
+class _Kind(msgspec.Struct, frozen=True, gc=False):
+    """What calls of the same kind have in common."""
+
+    provider: str | None
+    model: str | None
+    endpoint: str | None
+    job: str | None
+    team: str | None
+    key: str | None
+    tier: str | None
+    status: int | None
+
+
+@lru_cache(maxsize=4096)
+def _kind(*given: Any) -> _Kind:
+    """Kinds of calls are few: each is understood once."""
+    provider, served, model, endpoint, job, team, key, tier, status = given
+    name = values.text
+    return _Kind(
+        values.provider(provider),
+        name(served) or name(model),
+        name(endpoint),
+        name(job),
+        name(team),
+        name(key),
+        values.tier(tier),
+        values.status(status),
+    )
+
+
+def _call(row: Logged) -> Call:
+    kind = _kind(
+        *(row.provider, row.served, row.model, row.endpoint, row.job, row.team, row.key, row.tier, row.status)
+    )
+    tokens, count, length = row.tokens, values.count, values.length
+    cost = row.cost_picodollars
+    return Call(
+        values.moment(row.time),
+        0.0,
+        1,
+        kind.provider,
+        kind.model,
+        kind.endpoint,
+        kind.job or values.job_of(row.tags),
+        kind.team,
+        kind.key,
+        values.text(row.user),
+        values.text(row.session),
+        row.tags,
+        count(tokens.input),
+        count(tokens.cached),
+        count(tokens.write_5m),
+        count(tokens.write_1h),
+        count(tokens.output),
+        length(row.duration),
+        length(row.first_token),
+        # A gateway knows what it did: what is left out was not so.
+        bool(row.stream),
+        bool(row.tools),
+        kind.status,
+        cost if cost is not None and 0 <= cost < _MOST else None,
+        kind.tier,
+        length(row.deadline),
+    )
+
+
+def _rows(_names: frozenset[str]) -> type[msgspec.Struct]:
+    return Logged
+
+
+def _fits(names: frozenset[str]) -> bool:
+    return {"log", "time", "tokens"} <= names
+
+
+GATEWAY: Final = Format(
+    name="halfrate", title="halfrate's gateway log", fits=_fits, rows=_rows, read=_call, inside=("calls",)
+)
+
+
+def line(row: Logged) -> bytes:
+    """A call as it stands in the log, with its newline."""
+    written: Any = msgspec.structs.replace(row, log=VERSION)
+    return msgspec.json.encode(written) + b"\n"

@@ -113,6 +113,7 @@ def test_the_commands() -> None:
         "quota",
         "budget",
         "cost",
+        "reconcile",
         "price",
         "savings",
         "audit",

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from halfrate.emulator import CacheModel, fingerprint
+from halfrate.emulator._context import rfc3339
 
 from .conftest import Build
 from .driver import ANTHROPIC, CLAUDE, OPENAI, Driver, chat_body, chat_rows, claude_params, row
@@ -201,11 +202,14 @@ def test_files_stored(driver: Driver) -> None:
 
 def test_anthropic_reports(driver: Driver) -> None:
     driver.message_results(driver.message_batch([{"custom_id": "a", "params": claude_params("Hello")}]))
-    path = "/v1/organizations"
-    usage = driver.json("GET", f"{path}/usage_report/messages", headers=ANTHROPIC)["data"][0]["results"][0]
-    cost = driver.json("GET", f"{path}/cost_report", headers=ANTHROPIC)["data"][0]["results"][0]
+    path, admin = "/v1/organizations", {**ANTHROPIC, "x-api-key": "an-admin-key"}
+    query = f"starting_at={rfc3339(driver.clock.now() // 86_400 * 86_400)}"
+    groups = "&group_by[]=model&group_by[]=service_tier"
+    page = driver.json("GET", f"{path}/usage_report/messages", headers=admin, query=query + groups)
+    usage = page["data"][0]["results"][0]
+    cost = driver.json("GET", f"{path}/cost_report", headers=admin, query=query)["data"][0]["results"][0]
     meter = driver.meter()
     assert (usage["service_tier"], usage["uncached_input_tokens"]) == ("batch", meter["tokens"]["input"])
     assert round(float(cost["amount"]) * 10**10) == meter["picodollars"]
     assert usage["model"].startswith(CLAUDE)
-    assert driver.send("GET", f"{path}/cost_report", headers=ANTHROPIC, query="bucket_width=2d").status == 400
+    assert driver.send("GET", f"{path}/cost_report", headers=admin, query="bucket_width=2d").status == 400

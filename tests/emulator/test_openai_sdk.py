@@ -378,7 +378,7 @@ def test_usage_and_cost_reports(openai_client: openai.OpenAI, emulator: Emulator
     with openai.OpenAI(
         base_url=emulator.openai_base_url(url), api_key="k", admin_api_key="admin", max_retries=0
     ) as admin:
-        since = int(time.time()) - 3600
+        since = int(time.time()) // 86_400 * 86_400
         usage = admin.admin.organization.usage.completions(start_time=since, bucket_width="1d", batch=True)
         costs = admin.admin.organization.usage.costs(start_time=since)
     used: Any = usage.data[0].results[0]

@@ -29,6 +29,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "quota": ("control", "Show and set the limits of the providers' queues."),
     "budget": ("budget", "Show and set limits on what is spent."),
     "cost": ("cost", "Show what was paid, and what for."),
+    "reconcile": ("reconcile", "Compare the providers' bills with the ledger."),
     "price": ("price", "Show what models cost, by tier."),
     "savings": ("savings", "Work out what waiting would save."),
     "audit": ("audit", "Find what could wait in a log of usage."),

@@ -1,7 +1,8 @@
-"""Routes of the emulator itself: the meter, the clock, the faults, webhooks, a reset. They need no key."""
+"""Routes of the emulator itself: the meter, bills, the clock, the faults, webhooks, a reset. They need no key."""
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from halfrate.emulator._exports_files import FILES
 from halfrate.emulator._faults import Fault, parse_fault
 from halfrate.emulator._webhooks import WebhookTarget, sign
 from halfrate.emulator._wire import (
@@ -16,6 +17,7 @@ from halfrate.emulator._wire import (
 
 if TYPE_CHECKING:
     from halfrate.emulator._clock import Clock
+    from halfrate.emulator._exports import Exports
     from halfrate.emulator._meter import Meter
 
 
@@ -26,6 +28,8 @@ class Administered(Protocol):
 
     @property
     def meter(self) -> "Meter": ...
+    @property
+    def exports(self) -> "Exports": ...
     @property
     def faults(self) -> list[str]: ...
     def add_fault(self, fault: str | Fault) -> None: ...
@@ -46,6 +50,8 @@ class Admin:
         if request.path not in {"/", "/meter"} and not request.path.startswith("/emulator/"):
             return None
         try:
+            if request.path.startswith("/emulator/exports"):
+                return await self._exports(request)
             return json_response(await self._document(request))
         except ValueError as error:
             return json_response({"error": {"message": str(error)}}, 400)
@@ -100,6 +106,32 @@ class Admin:
         for fault in faults:
             self._emulator.add_fault(fault)
         return {"faults": self._emulator.faults}
+
+    async def _exports(self, request: Request) -> Response:
+        """The providers' bills as files, and mistakes planted in them."""
+        emulator = self._emulator
+        emulator.advance()
+        name = request.path.removeprefix("/emulator/exports").removeprefix("/")
+        match request.method, name:
+            case "GET", "":
+                return json_response({"files": list(FILES)})
+            case "GET", "discrepancies":
+                pass
+            case "POST", "discrepancies":
+                specs = [str(spec) for spec in as_list((await read_document(request)).get("plant")) or ()]
+                if not specs:
+                    raise ValueError('send {"plant": ["kind:key=value", ...]}')
+                return json_response({"planted": emulator.exports.plant(specs)})
+            case "DELETE", "discrepancies":
+                emulator.exports.planted.clear()
+            case "GET", _ if name in FILES:
+                kind = "text/csv" if name.endswith(".csv") else "application/x-ndjson"
+                return Response(
+                    200, FILES[name](emulator.exports), {"content-type": f"{kind}; charset=utf-8"}
+                )
+            case _:
+                raise ApiError(404, f"There is no {request.method} {request.path} here.")
+        return json_response({"planted": emulator.exports.planted})
 
     def _add_webhook(self, body: Document) -> Document:
         url, secret = body.get("url"), body.get("secret")

@@ -41,4 +41,5 @@ class AnthropicSurface(Surface):
         return ApiError(404, "Not found")
 
     def environment(self, url: str) -> dict[str, str]:
-        return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "emulator"}
+        keys = {"ANTHROPIC_API_KEY": "emulator", "ANTHROPIC_ADMIN_KEY": "emulator-admin"}
+        return {"ANTHROPIC_BASE_URL": url, **keys}

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from halfrate.emulator._bigquery_store import Tables
 from halfrate.emulator._cache import PromptCache
 from halfrate.emulator._clock import Clock
+from halfrate.emulator._exports import Exports
 from halfrate.emulator._faults import FaultBook
 from halfrate.emulator._gcs_store import Buckets
 from halfrate.emulator._meter import Meter
@@ -36,6 +37,7 @@ class Context:
         self.random = random.Random(seed)
         self.faults = FaultBook(seed)
         self.meter = Meter()
+        self.exports = Exports(self.meter, seed)
         self.cache = PromptCache(cache, self.faults)
         self.spool = spool
         self.outbox = Outbox(self.faults)

@@ -98,6 +98,7 @@ class Desk:
             "",
             name,
             fingerprint(body),
+            call.project,
         )
         context.meter.bill(charge)
         seconds = self._seconds(visit, answered.tokens.output)

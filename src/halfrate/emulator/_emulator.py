@@ -8,6 +8,7 @@ from typing import Self
 from halfrate.emulator._admin import Admin
 from halfrate.emulator._clock import Clock, RealClock
 from halfrate.emulator._context import Context
+from halfrate.emulator._exports import Exports
 from halfrate.emulator._faults import Fault, parse_fault
 from halfrate.emulator._meter import Meter
 from halfrate.emulator._models import all_models
@@ -63,6 +64,11 @@ class Emulator:
     def meter(self) -> Meter:
         """What has been received and billed so far; `snapshot()` is what GET /meter answers."""
         return self._world.context.meter
+
+    @property
+    def exports(self) -> Exports:
+        """The bills, and the mistakes planted in them."""
+        return self._world.context.exports
 
     @property
     def faults(self) -> list[str]:

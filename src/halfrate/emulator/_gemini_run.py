@@ -222,7 +222,9 @@ def _run_row(context: Context, batch: GeminiBatch, row: InputRow, active: list[s
             raise injected(plan.error_status or 0)
         ask = Ask(batch.project, now, about, batch.id, plan.twist, "gemini")
         answered = _answered(context, batch, body, ask)
-        charge = Charge(now, "gemini", "batch", answered.model, answered.tokens, batch.id, row.id, mark)
+        charge = Charge(
+            now, "gemini", "batch", answered.model, answered.tokens, batch.id, row.id, mark, batch.project
+        )
         context.meter.bill(charge)
         outcome = {"response": answered.body}
         batch.good += 1

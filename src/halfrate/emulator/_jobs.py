@@ -307,7 +307,9 @@ class Jobs(ABC, Generic[JobT]):
         tokens = answered.tokens
         paid = cost(answered.model, "batch", tokens)
         batch_id = self.batch_id(job)
-        charge = Charge(now, self.provider, "batch", answered.model, tokens, batch_id, row.id or "", mark)
+        charge = Charge(
+            now, self.provider, "batch", answered.model, tokens, batch_id, row.id or "", mark, job.project
+        )
         self._context.meter.bill(charge)
         job.succeeded += 1
         job.tokens = plus(job.tokens, tokens)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from halfrate.emulator._prices import Model, Tokens, cost
+from halfrate.emulator._prices import Model, Tokens, costs
 
 # How an answer is delivered does not change what was asked, so these do not make a row a different row.
 _DELIVERY_KEYS = ("stream", "stream_options", "service_tier")
@@ -36,10 +36,12 @@ class Charge(msgspec.Struct, frozen=True):
     batch_id: str
     custom_id: str
     fingerprint: str
+    project: str = ""
+    """The key that it goes to."""
 
 
 class UsageLine(msgspec.Struct):
-    """Sums for one (hour, provider, model, tier)."""
+    """Sums for one (hour, provider, model, tier, project). `paid`: picodollars of each kind of token."""
 
     requests: int = 0
     input: int = 0
@@ -48,6 +50,7 @@ class UsageLine(msgspec.Struct):
     write_1h: int = 0
     output: int = 0
     picodollars: int = 0
+    paid: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
 
 
 class Meter:
@@ -68,7 +71,7 @@ class Meter:
         self.billed_by_fingerprint: Counter[str] = Counter()
         self.realtime_by_fingerprint: Counter[str] = Counter()
         self.billed_by_batch: dict[str, Counter[str]] = defaultdict(Counter)
-        self.usage: dict[tuple[int, str, str, str], UsageLine] = {}
+        self.usage: dict[tuple[int, str, str, str, str], UsageLine] = {}
 
     def received(self, rows: int) -> None:
         self.rows_received += rows
@@ -82,7 +85,8 @@ class Meter:
         if charge.tier != "batch":
             self.realtime_by_fingerprint[charge.fingerprint] += 1
         self.billed_by_batch[charge.batch_id][charge.custom_id] += 1
-        key = (int(charge.at // 3600) * 3600, charge.provider, charge.model.snapshot, charge.tier)
+        hour = int(charge.at // 3600) * 3600
+        key = (hour, charge.provider, charge.model.snapshot, charge.tier, charge.project)
         line = self.usage.get(key)
         if line is None:
             line = self.usage[key] = UsageLine()
@@ -93,7 +97,10 @@ class Meter:
         line.write_5m += tokens.write_5m
         line.write_1h += tokens.write_1h
         line.output += tokens.output
-        line.picodollars += cost(charge.model, charge.tier, tokens)
+        a, b, c, d, e = costs(charge.model, charge.tier, tokens)
+        p, q, r, s, t = line.paid
+        line.paid = (a + p, b + q, c + r, d + s, e + t)
+        line.picodollars += a + b + c + d + e
 
     def billed_by_custom_id(self) -> Counter[str]:
         """Times each custom_id was billed, over all batches and realtime calls that carry one."""
@@ -105,13 +112,13 @@ class Meter:
 
     def _tokens_by_tier(self) -> dict[str, dict[str, int]]:
         sums: dict[str, Counter[str]] = defaultdict(Counter)
-        for (_, _, _, tier), line in self.usage.items():
+        for (_, _, _, tier, _), line in self.usage.items():
             sums[tier].update({kind: int(getattr(line, kind)) for kind in _TOKEN_KINDS})
         return {tier: dict(counts) for tier, counts in sums.items()}
 
     def _rows_by_tier(self) -> dict[str, int]:
         sums: Counter[str] = Counter()
-        for (_, _, _, tier), line in self.usage.items():
+        for (_, _, _, tier, _), line in self.usage.items():
             sums[tier] += line.requests
         return dict(sums)
 

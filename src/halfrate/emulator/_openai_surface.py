@@ -87,6 +87,9 @@ class OpenAISurface(DialectSurface, dialect=OPENAI):
     def _more_routes(self, context: Context) -> list[Route]:
         return Reports(context).openai_routes()
 
+    def environment(self, url: str) -> dict[str, str]:
+        return {**super().environment(url), "OPENAI_ADMIN_KEY": "emulator-admin"}
+
 
 class GroqSurface(DialectSurface, dialect=GROQ):
     """Groq."""

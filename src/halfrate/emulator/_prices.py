@@ -50,7 +50,12 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 def cost(model: Model, tier: str, tokens: Tokens) -> int:
-    """Picodollars for one request. The long-context step is judged per request, never on a sum."""
+    """Picodollars for one request."""
+    return sum(costs(model, tier, tokens))
+
+
+def costs(model: Model, tier: str, tokens: Tokens) -> tuple[int, int, int, int, int]:
+    """The same for each kind of token. The long-context step is judged per request, never on a sum."""
     discounted = tier in {"batch", "flex"}
     if tier == "priority" and model.priority is not None:
         rates = model.priority
@@ -59,11 +64,11 @@ def cost(model: Model, tier: str, tokens: Tokens) -> int:
     if model.long_from and tokens.prompt > model.long_from:
         rates = (model.long_batch if discounted else model.long_standard) or rates
     return (
-        tokens.input * rates.input
-        + tokens.cached * rates.cached
-        + tokens.write_5m * rates.write_5m
-        + tokens.write_1h * rates.write_1h
-        + tokens.output * rates.output
+        tokens.input * rates.input,
+        tokens.cached * rates.cached,
+        tokens.write_5m * rates.write_5m,
+        tokens.write_1h * rates.write_1h,
+        tokens.output * rates.output,
     )
 
 

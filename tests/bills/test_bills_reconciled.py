@@ -2,7 +2,7 @@
 twelve mistakes of six kinds all twelve are found, each for what it is, and nothing else."""
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,8 @@ def test_twelve_mistakes_anywhere(world: World, round_: int) -> None:
     files = tuple(world.export(name) for name in FORMS if "usage" not in name)
     found = outcome(world, invoices=files, live=("anthropic",))
     check(found, mistakes, room=500_000 * 20)
+    wrong = Counter(one.verdict for one in found.findings if one.verdict != "agreed")
+    assert wrong == dict.fromkeys(VERDICT.values(), 2)
 
 
 @pytest.mark.parametrize("round_", range(3))

@@ -9,7 +9,7 @@ from .scenario import run
 FOUND_BY = {
     "no intent before the create": 40006,
     "the create sent again": 40006,
-    "no time to settle": 40063,
+    "no time to settle": 40070,
     "a failed look-up means absent": 41408,
     "a twin forgotten": 40002,
     "no fence": 40079,

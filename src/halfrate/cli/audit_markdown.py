@@ -3,7 +3,6 @@
 import re
 from typing import Final
 
-from halfrate.base.money import show_usd
 from halfrate.cli import audit_words as words
 from halfrate.service.audit import Report
 
@@ -50,17 +49,7 @@ def markdown(report: Report, top: int | None) -> str:
 
 
 def _sums(report: Report) -> list[str]:
-    rows = [
-        [
-            one.verdict.value,
-            f"{one.groups:,}",
-            words.NOTHING if one.calls is None else f"{one.calls:,}",
-            show_usd(one.spend),
-            words.NOTHING if one.saved is None else words.amount(one.saved),
-            words.NOTHING if one.cached is None else words.amount(one.cached),
-        ]
-        for one in words.sums(report)
-    ]
+    rows = list(map(words.sum_cells, words.sums(report)))
     spend = "a month" if report.days is not None else "spend"
     return _table(
         ["", words.kinds(report), "calls", spend, "batch saves", "with its cache"], rows, {1, 2, 3, 4, 5}

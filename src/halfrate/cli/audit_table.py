@@ -7,7 +7,6 @@ from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
-from halfrate.base.money import show_usd
 from halfrate.cli import audit_words as words
 from halfrate.service.audit import Report
 
@@ -71,17 +70,7 @@ def _sums(report: Report) -> list[str]:
             "with its cache",
         ]
     ]
-    rows += [
-        [
-            one.verdict.value,
-            f"{one.groups:,}",
-            words.NOTHING if one.calls is None else f"{one.calls:,}",
-            show_usd(one.spend),
-            words.NOTHING if one.saved is None else words.amount(one.saved),
-            words.NOTHING if one.cached is None else words.amount(one.cached),
-        ]
-        for one in words.sums(report)
-    ]
+    rows += map(words.sum_cells, words.sums(report))
     return _columns(rows, {1, 2, 3, 4, 5})
 
 

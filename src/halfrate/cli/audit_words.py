@@ -105,6 +105,18 @@ def _percent(low: Fraction, high: Fraction) -> str:
     return f"{float(low):.0%}" if low == high else f"{float(low):.0%} to {float(high):.0%}"
 
 
+def sum_cells(one: Sum) -> list[str]:
+    """A line of `sums`: the verdict, how many groups and calls, what they cost, and what could be saved."""
+    return [
+        one.verdict.value,
+        f"{one.groups:,}",
+        NOTHING if one.calls is None else f"{one.calls:,}",
+        show_usd(one.spend),
+        NOTHING if one.saved is None else amount(one.saved),
+        NOTHING if one.cached is None else amount(one.cached),
+    ]
+
+
 def sums(report: Report) -> list[Sum]:
     """By verdict, those that there are, of the parts that were judged."""
     parts = [part for line in report.lines for part in line.parts]

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from halfrate.base.errors import SettingsError
-from halfrate.base.money import show_usd
+from halfrate.base.money import added, show_usd
 from halfrate.bills.live import PROVIDERS
 from halfrate.cli.amounts import Moment, Share
 from halfrate.cli.text import echo_table, money
@@ -276,21 +276,12 @@ def _sums(outcome: Outcome, out: io.StringIO) -> None:
         for number, billed, ours in [sums[verdict]]
     ]
     if len(rows) > 1:
-        billed = _added(amount for _, amount, _ in sums.values())
-        ours = _added(amount for _, _, amount in sums.values())
+        billed = added(amount for _, amount, _ in sums.values())
+        ours = added(amount for _, _, amount in sums.values())
         count = sum(number for number, _, _ in sums.values())
         rows.append(("all", f"{count:,}", show_usd(billed), show_usd(ours), _signed(_off(billed, ours))))
     echo_table(("", "amounts", "billed", "ours", "off by"), rows, right=(1, 2, 3, 4), file=out)
     click.echo("", file=out)
-
-
-def _added(amounts: Iterable[int | None]) -> int | None:
-    total = 0
-    for amount in amounts:
-        if amount is None:
-            return None
-        total += amount
-    return total
 
 
 def _off(billed: int | None, ours: int | None) -> int | None:
@@ -303,7 +294,7 @@ def _notes(outcome: Outcome) -> list[str]:
     for source in outcome.sources:
         for name, (lines, amount) in source.aside.items():
             had_lines, had = aside.get(name, (0, 0))
-            aside[name] = (had_lines + lines, _added((had, amount)))
+            aside[name] = (had_lines + lines, added((had, amount)))
     for name, (_, amount) in sorted(aside.items()):
         notes.append(f"Left out, for it is no use of a model: {name}, {show_usd(amount)}.")
     currencies = sorted({currency for source in outcome.sources for currency in source.currencies})
@@ -327,7 +318,7 @@ def _closing(outcome: Outcome) -> str:
     if not outcome.findings:
         return "Nothing was billed in that time, and nothing is in the ledger."
     if not wrong:
-        billed = _added(one.billed for one in right)
+        billed = added(one.billed for one in right)
         return f"All agrees, {within}: {_many(len(right))}, {show_usd(billed)}."
     more = [one for one in wrong if (one.off or 0) > 0]
     less = [one for one in wrong if (one.off or 0) < 0]

@@ -390,3 +390,31 @@ def test_a_provider_that_repeats_the_key_is_not_quoted(shell: Shell, provider: s
     assert "No such key: " in ran.err
     assert KEY not in ran.err
     assert all(KEY.encode() not in path.read_bytes() for path in shell.home.rglob("*") if path.is_file())
+
+
+def test_a_stand_in_that_caches_prompts_shows_what_a_cache_saves(shell: Shell) -> None:
+    stand_in = shell.start("emulate", "--port", "0", "--prompt-cache", "--speed", "50")
+    try:
+        assert stand_in.stdout is not None
+        url = read_until(stand_in.stdout.fileno(), r"export ANTHROPIC_BASE_URL=(\S+)")
+        found = re.search(r"export ANTHROPIC_BASE_URL=(\S+)", url)
+        assert found is not None, url
+        shell.env["ANTHROPIC_BASE_URL"] = found[1]
+        rules = "".join(f"Rule {n}: be brief and polite in all that you say.\n" for n in range(200))
+        words = (
+            "--model",
+            "anthropic/claude-sonnet-4-5",
+            "--prompt",
+            "{q}",
+            "--system",
+            rules,
+            "--cache",
+            "auto",
+        )
+        ran = shell("run", shell.table(100), *words, "--json").object
+    finally:
+        stand_in.kill()
+        stand_in.communicate()
+    assert ran["succeeded"] == 100
+    assert ran["cached_tokens"] > 0.9 * ran["input_tokens"]
+    assert float(ran["cache_saved_usd"]) > 2 * float(ran["cost_usd"])

@@ -30,22 +30,42 @@ def _fault_help() -> str:
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 @click.option("--fault", multiple=True, metavar="SPEC", help="Something to go wrong; see --faults.")
 @click.option("--faults", "list_faults", is_flag=True, help="List what can go wrong.")
+@click.option("--prompt-cache", is_flag=True, help="Cache prompts as the providers do, to try --cache with.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--speed", type=click.FloatRange(min=0.001), default=1.0, help="Seconds that pass in one.")
-def emulate(host: str, port: int, fault: tuple[str, ...], list_faults: bool, seed: int, speed: float) -> int:
+def emulate(
+    host: str,
+    port: int,
+    fault: tuple[str, ...],
+    list_faults: bool,
+    prompt_cache: bool,
+    seed: int,
+    speed: float,
+) -> int:
     """Start a stand-in for the providers: no key, no cost, and faults on request.
 
     \b
     halfrate emulate --fault row-error:rate=0.03,status=429 --fault create-lost:times=1
     """
-    from halfrate.emulator import Emulator, FaultSpecError, RealClock, ScaledClock, run_server
+    from halfrate.emulator import (
+        CacheModel,
+        Emulator,
+        FaultSpecError,
+        RealClock,
+        ScaledClock,
+        run_server,
+    )
 
     if list_faults:
         click.echo(_fault_help())
         return 0
     try:
         emulator = Emulator(
-            seed=seed, clock=RealClock() if speed == 1.0 else ScaledClock(speed), faults=list(fault)
+            seed=seed,
+            clock=RealClock() if speed == 1.0 else ScaledClock(speed),
+            faults=list(fault),
+            # Rows of one batch mostly do not see what others of it have written.
+            cache=CacheModel(within_batch=False) if prompt_cache else None,
         )
     except FaultSpecError as error:
         raise click.UsageError(f"--fault: {error}") from None

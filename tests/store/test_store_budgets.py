@@ -3,6 +3,7 @@
 import threading
 from typing import Any
 
+import msgspec
 import pytest
 
 from halfrate.base.errors import OverBudget
@@ -192,3 +193,16 @@ def test_a_job_is_under_the_budgets_that_cover_it(store: Store) -> None:
     store.set_budget(Budget(name="account", value="work", warn=5))
     found = store.standings(1.0, Terms.of(of_search("a", 1)))
     assert [one.budget.scope for one in found] == ["account=openai", "team=search"]
+
+
+def test_a_job_that_waits_does_not_hide_the_others_of_its_team(store: Store) -> None:
+    """More batches wait for the budget of a feature than are looked at in a claim; a job beside them is under none."""
+    with_room(store)
+    store.set_budget(Budget(name="feature", value="triage", stop=100))
+    tags = {"team": "search", "feature": "triage"}
+    held = msgspec.structs.replace(of_search("a", 40 * 60), tags=tags)
+    store.add_job(held, costing("a", 40, 60), on_budget="wait")
+    add(store, "b", 3, 60)
+    taken = [shard.job_id for now in (2.0, 3.0) for shard in store.claim("w", now, LEASE, limit=4)]
+    assert taken.count("a") == 1
+    assert taken.count("b") == 3

@@ -192,7 +192,11 @@ class Purse:
         """Whether a shard for `cost` picodollars crosses no budget."""
         return all(cost is not None and cost <= left for budget, left in self._left if budget.covers(terms))
 
-    def take(self, terms: Terms, cost: int | None) -> None:
+    def take(self, terms: Terms, cost: int | None) -> bool:
+        """Whether it crosses none; then it is counted along."""
+        if not self.affords(terms, cost):
+            return False
         self._left = [
             (budget, left - (cost or 0) if budget.covers(terms) else left) for budget, left in self._left
         ]
+        return True

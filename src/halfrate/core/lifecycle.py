@@ -208,7 +208,9 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
         """What the rows that are still to be settled should cost; picodollars, None where the price is unknown."""
         # What was collected is paid for; what is left of it goes again.
         rows = self.unsettled if self.state is State.CLEANING else self.rows_left
-        if self.state not in LIVE or not rows:
+        # What is cancelled before it was sent never will be.
+        given_up = self.cancel_requested and self.state in WAITING
+        if self.state not in LIVE or not rows or given_up:
             return 0
         whole = self.realtime_cost if self.tier == "standard" else self.cost
         return None if whole is None else -(-whole * rows // self.rows)

@@ -153,6 +153,11 @@ WAITING_CLASSES: Final = _WAITING_CLASSES.replace("{which}", _TO_ADMIT)
 WAITING_CLASSES_OF_JOB: Final = _WAITING_CLASSES.replace("{which}", f"shard.job_id = :job_id AND {_TO_ADMIT}")
 """The same for one job."""
 
+WAITING_JOBS: Final = """
+SELECT shard.job_id, min(shard.stake) FROM shard WHERE {which} GROUP BY shard.job_id
+""".replace("{which}", _TO_ADMIT)
+"""Jobs that have shards to be admitted, and what the cheapest of them should cost."""
+
 _CANDIDATES = """
 SELECT shard.record, shard.version, shard.next_at, job.team, job.priority, job.deadline
 FROM shard JOIN job ON job.id = shard.job_id
@@ -426,8 +431,8 @@ AT_WORK: Final = _STAKES.replace(
 )
 """The same of rows alone that are, or are about to be, at work at a provider."""
 
-UNSENT: Final = """
-SELECT record, version FROM shard
+UNSENT_STAKES: Final = """
+SELECT stake FROM shard
 WHERE job_id = :job_id AND state IN ('planned', 'uploaded') AND id NOT IN (SELECT shard_id FROM reservation)
 """
-"""Shards of a job that wait to be admitted."""
+"""What the shards of a job that wait to be admitted should cost."""

@@ -6,27 +6,42 @@ them from threads.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from halfrate.base.errors import IllegalStep, SettingsError
 from halfrate.base.results import Billed, Collection
 from halfrate.base.types import Usage
-from halfrate.core import admission, budgets
-from halfrate.core.admission import Candidate, Held, Queue, Quota, QuotaKind
-from halfrate.core.budgets import Amount, Budget, OnBudget, Purse, Standing, Terms
+from halfrate.core import admission
+from halfrate.core.admission import Queue, Quota, QuotaKind
+from halfrate.core.budgets import Budget, OnBudget, Standing, Terms, check_job
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import Shard
 from halfrate.store import sql
-from halfrate.store.connector import Connector, Params, Row, Transaction, Value
+from halfrate.store.admitting import Claim, admit
+from halfrate.store.budgeting import Budgeting, budgets, place_of
+from halfrate.store.connector import Connector, Params, Transaction, Value
 from halfrate.store.migrate import bring_up_to_date
+from halfrate.store.records import (
+    LedgerLine,
+    Span,
+    Spent,
+    batch_params,
+    in_order,
+    job_of,
+    job_params,
+    ledger_line,
+    payment_params,
+    shard_of,
+    shard_params,
+    spent_line,
+)
 from halfrate.store.sqlite import SqliteConnector
 
 _PATIENCE: Final = 30.0
 _LOOK_AGAIN: Final = 2.0
 """Seconds until the next look for room in a queue, which other processes give back as well."""
-_HOUR: Final = 3600.0
 _EVERYTHING: Final = 2**62  # as a LIMIT: the dialects have different words for "all"
 
 
@@ -34,57 +49,12 @@ class Fenced(Exception):
     """The record has moved on since it was read: another worker holds it now. What was done is not saved."""
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """How long something took. `kind`: "batch", "settle", "harvest", or a tier in which rows were answered in real
-    time; `over`: whether it came to its end, and not only so far."""
-
-    kind: str
-    at: float
-    seconds: float
-    rows: int
-    over: bool = True
-
-
-class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A sum of ledger entries. `key`: the value they were grouped by. Money in picodollars."""
-
-    key: str
-    rows: int
-    usage: Usage
-    cost: int | None
-    realtime_cost: int | None
-    waste: int | None
-    doubts: int = 0
-    """Calls in real time that may have been billed unseen: what they cost is not known, and in no sum."""
-
-
-class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """Payments of one job, model, account, tier and kind on one day (UTC, days since 1970). Money in picodollars.
-
-    `kind`: `rows`; `waste`, paid for and of no use; or `doubt`, calls that may have been billed unseen, whose cost
-    is unknown.
-    """
-
-    job_id: str
-    model: str
-    account: str
-    tier: str
-    kind: str
-    day: int
-    rows: int
-    usage: Usage
-    cost: int | None
-    realtime_cost: int | None
-    uncached_cost: int | None = None
-    """What they would have been if nothing were cached."""
-
-
 class Store:
     """The memory of one installation. Made by `Store.open`; safe to use from several threads."""
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
-        self._terms: dict[str, Terms] = {}
+        self._budgeting = Budgeting()
 
     @classmethod
     def open(cls, url: str, *, patience: float = _PATIENCE) -> "Store":
@@ -115,16 +85,16 @@ class Store:
             # Two jobs that fit one by one need not fit together.
             transaction.lock("admission")
             stakes = [shard.stake for shard in shards]
-            for one in self._standings(transaction, job.created_at, Terms.of(job)):
-                budgets.check_job(one, job.forecast.cost, stakes, on_budget)
-            transaction.execute(sql.ADD_JOB, _job_params(job))
+            for one in self._budgeting.standings(transaction, job.created_at, Terms.of(job)):
+                check_job(one, job.forecast.cost, stakes, on_budget)
+            transaction.execute(sql.ADD_JOB, job_params(job))
             for shard in shards:
-                transaction.execute(sql.ADD_SHARD, _shard_params(shard))
+                transaction.execute(sql.ADD_SHARD, shard_params(shard))
 
     def job(self, job_id: str) -> Job | None:
         with self._connector.reading() as transaction:
             row = transaction.fetch_one(sql.JOB, {"id": job_id})
-        return None if row is None else _job(row)
+        return None if row is None else job_of(row)
 
     def jobs(self, *, states: Iterable[JobState] = (), limit: int | None = None) -> list[Job]:
         """Jobs, the newest first; of all states where none is named."""
@@ -136,7 +106,7 @@ class Store:
             params |= {name: wanted[min(at, len(wanted) - 1)] for at, name in enumerate(sql.STATE_PARAMETERS)}
         with self._connector.reading() as transaction:
             rows = transaction.fetch_all(statement, params)
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def jobs_starting(self, prefix: str) -> list[str]:
         """Ids of jobs that begin with `prefix`, ten at most. Case does not matter."""
@@ -149,11 +119,11 @@ class Store:
         params: Params = {"spec_hash": spec_hash, "input_size": input_size}
         with self._connector.reading() as transaction:
             rows = transaction.fetch_all(sql.TWINS, params)
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def save_job(self, job: Job) -> None:
         with self._connector.writing() as transaction:
-            transaction.execute(sql.SAVE_JOB, _job_params(job))
+            transaction.execute(sql.SAVE_JOB, job_params(job))
 
     # ------------------------------------------------------------ shards
 
@@ -161,7 +131,7 @@ class Store:
         """The shards of a job, in row order."""
         with self._connector.reading() as transaction:
             rows = transaction.fetch_all(sql.SHARDS, {"job_id": job_id})
-        return [_shard(row) for row in rows]
+        return [shard_of(row) for row in rows]
 
     def claim(
         self,
@@ -184,88 +154,11 @@ class Store:
             statement = sql.CLAIM_OF_JOB
             params["job_id"] = job_id
         with self._connector.writing() as transaction:
-            taken = _in_order(transaction.fetch_all(statement, params))
+            taken = in_order(transaction.fetch_all(statement, params))
             if len(taken) < limit:
-                taken += self._admit(transaction, owner, now, lease, job_id, limit - len(taken), quotas)
+                more = Claim(owner, now, now + lease, limit - len(taken), job_id)
+                taken += admit(transaction, more, quotas, self._budgeting)
             return taken
-
-    def _admit(
-        self,
-        transaction: Transaction,
-        owner: str,
-        now: float,
-        lease: float,
-        job_id: str | None,
-        limit: int,
-        facts: Sequence[Quota],
-    ) -> list[Shard]:
-        """Take shards that would be sent next, as far as there is room for them."""
-        params: dict[str, Value] = {"now": now}
-        classes, statement = sql.WAITING_CLASSES, sql.CANDIDATES
-        if job_id is not None:
-            classes, statement = sql.WAITING_CLASSES_OF_JOB, sql.CANDIDATES_OF_JOB
-            params["job_id"] = job_id
-        found = transaction.fetch_all(classes, params)
-        if not found:
-            return []
-        # What is free is counted and taken by one at a time.
-        transaction.lock("admission")
-        queues = {
-            (queue.account, queue.model): queue
-            for (record,) in transaction.fetch_all(sql.QUEUES)
-            for queue in (msgspec.json.decode(record, type=Queue),)
-        }
-        purse = self._purse(transaction, now)
-        shards: dict[str, Shard] = {}
-        candidates: list[Candidate] = []
-        for account, model, team, priority in found:
-            of_class = {
-                "account": account,
-                "model": model,
-                "team": team,
-                "priority": priority,
-                "limit": limit,
-            }
-            for record, version, *terms in transaction.fetch_all(statement, {**params, **of_class}):
-                shard = _shard((record, version))
-                if purse is not None and not self._affords(transaction, purse, shard):
-                    continue
-                shards[shard.id] = shard
-                queue = queues.get((account, model), Queue(account=account, model=model))
-                candidates.append(_candidate(shard, queue, *terms))
-        decision = admission.admit(
-            candidates,
-            [Held(**dict(zip(_HELD, row, strict=True))) for row in _held(transaction)],
-            dict(transaction.fetch_all(sql.CREATES, {"since": now - _HOUR})),
-            _quotas(transaction, facts),
-            queues.values(),
-            now,
-            limit,
-        )
-        taken: list[Shard] = []
-        for shard_id, room in (*((shard_id, None) for shard_id in decision.admitted), *decision.cut):
-            shard = shards[shard_id]
-            if purse is not None and room is None and not shard.cancel_requested:
-                # Those before it in this round may have taken what was left.
-                if not self._affords(transaction, purse, shard):
-                    continue
-                purse.take(self._terms_of(transaction, shard.job_id), shard.stake)
-            lock: Params = {
-                "id": shard_id,
-                "version": shard.version,
-                "owner": owner,
-                "lease_until": now + lease,
-            }
-            if transaction.execute(sql.TAKE, lock) != 1:
-                continue
-            if room is None and not shard.cancel_requested:
-                candidate = next(item for item in candidates if item.shard_id == shard_id)
-                transaction.execute(sql.RESERVE, _reservation(candidate))
-            taken.append(msgspec.structs.replace(shard, version=shard.version + 1, room=room))
-        return taken
-
-    def _affords(self, transaction: Transaction, purse: Purse, shard: Shard) -> bool:
-        return shard.cancel_requested or purse.affords(self._terms_of(transaction, shard.job_id), shard.stake)
 
     def next_due(self, job_id: str | None = None, *, now: float | None = None) -> float | None:
         """When the next shard is due, or None when none goes on by itself.
@@ -296,7 +189,7 @@ class Store:
         with self._connector.writing() as transaction:
             saved = _save(transaction, shard, owner, lease_until)
             for batch_id in shard.refs.batches:
-                transaction.execute(sql.NOTE_BATCH, _batch_params(shard, batch_id))
+                transaction.execute(sql.NOTE_BATCH, batch_params(shard, batch_id))
             return saved
 
     def save_intent(self, shard: Shard, owner: str, lease_until: float, *, alone: bool) -> Shard | None:
@@ -318,7 +211,7 @@ class Store:
         """A shard of the account whose create is on its way, or of which nobody knows whether it arrived."""
         with self._connector.reading() as transaction:
             row = transaction.fetch_one(sql.OPEN_INTENT, {"account": account})
-        return _shard(row) if row is not None else None
+        return shard_of(row) if row is not None else None
 
     def save_collected(
         self,
@@ -349,7 +242,7 @@ class Store:
             if transaction.fetch_one(sql.PAID, this) is not None:
                 raise IllegalStep(f"attempt {attempt} of shard {shard.id} is in the ledger already")
             for kind, billed in lines:
-                transaction.execute(sql.ADD_PAYMENT, _payment_params(shard, attempt, kind, billed, now))
+                transaction.execute(sql.ADD_PAYMENT, payment_params(shard, attempt, kind, billed, now))
             _note_count(transaction, shard, collection)
             transaction.execute(sql.END_BATCHES, {**this, "ended_at": now, "summary": summary})
             return saved
@@ -386,7 +279,7 @@ class Store:
         """Claim everything that a worker proven dead held."""
         params: Params = {"dead": dead, "owner": owner, "lease_until": lease_until}
         with self._connector.writing() as transaction:
-            return _in_order(transaction.fetch_all(sql.TAKE_OVER, params))
+            return in_order(transaction.fetch_all(sql.TAKE_OVER, params))
 
     def change(self, shard_id: str, step: Callable[[Shard], Shard | None]) -> Shard | None:
         """Apply `step` to a record whoever holds it; None leaves it as it is. `step` must not use the store.
@@ -397,13 +290,13 @@ class Store:
             row = transaction.fetch_one(sql.SHARD_TO_CHANGE, {"id": shard_id})
             if row is None:
                 return None
-            shard = _shard(row)
+            shard = shard_of(row)
             changed = step(shard)
             if changed is None:
                 return None
             # The fence counts from what is stored, whatever `step` made of it.
             current = msgspec.structs.replace(changed, version=shard.version)
-            transaction.execute(sql.CHANGE_SHARD, _shard_params(current))
+            transaction.execute(sql.CHANGE_SHARD, shard_params(current))
             if not current.holds_room:
                 transaction.execute(sql.UNRESERVE, {"shard_id": shard.id})
             return msgspec.structs.replace(current, version=shard.version + 1)
@@ -494,68 +387,28 @@ class Store:
 
     def budgets(self) -> list[Budget]:
         with self._connector.reading() as transaction:
-            return _budgets(transaction)
+            return budgets(transaction)
 
     def set_budget(self, budget: Budget) -> None:
         """Record a budget, in place of another with the same scope and period."""
-        place: Params = {"name": budget.name, "value": budget.value, "period": budget.period}
+        record = msgspec.json.encode(budget).decode()
         with self._connector.writing() as transaction:
-            transaction.execute(sql.SET_BUDGET, {**place, "record": msgspec.json.encode(budget).decode()})
+            transaction.execute(sql.SET_BUDGET, {**place_of(budget), "record": record})
 
     def drop_budget(self, budget: Budget) -> bool:
         """Forget the budget of this scope and period; whether there was one."""
-        place: Params = {"name": budget.name, "value": budget.value, "period": budget.period}
         with self._connector.writing() as transaction:
-            return transaction.execute(sql.DROP_BUDGET, place) > 0
+            return transaction.execute(sql.DROP_BUDGET, place_of(budget)) > 0
 
     def standings(self, now: float, terms: Terms | None = None) -> list[Standing]:
         """How all budgets stand, or those that a job of these terms is under."""
         with self._connector.reading() as transaction:
-            return self._standings(transaction, now, terms)
+            return self._budgeting.standings(transaction, now, terms)
 
     def held_by(self, job: Job, now: float) -> list[Standing]:
         """Budgets for which shards of a job wait, `promised` being what is at work. Empty where none does."""
         with self._connector.reading() as transaction:
-            terms = Terms.of(job)
-            stops = [one for one in _budgets(transaction) if one.stop is not None and one.covers(terms)]
-            if not stops:
-                return []
-            shards = map(_shard, transaction.fetch_all(sql.UNSENT, {"job_id": job.id}))
-            stakes = [shard.stake for shard in shards]
-            held = self._against(transaction, stops, now, sql.AT_WORK)
-            return [one for one in held if stakes and all(map(one.stops, stakes))]
-
-    def _standings(self, transaction: Transaction, now: float, terms: Terms | None) -> list[Standing]:
-        held = [one for one in _budgets(transaction) if terms is None or one.covers(terms)]
-        return self._against(transaction, held, now, sql.PROMISED)
-
-    def _purse(self, transaction: Transaction, now: float) -> Purse | None:
-        """What budgets let be sent now; None where there are none."""
-        held = [one for one in _budgets(transaction) if one.stop is not None]
-        return Purse(self._against(transaction, held, now, sql.AT_WORK)) if held else None
-
-    def _against(
-        self, transaction: Transaction, held: Sequence[Budget], now: float, promised: str
-    ) -> list[Standing]:
-        if not held:
-            return []
-        paid = {
-            since: [_amount(row) for row in transaction.fetch_all(sql.PAID_SINCE, {"since": since})]
-            for since in {one.since(now) for one in held}
-        }
-        stakes = [_amount(row) for row in transaction.fetch_all(promised)]
-        jobs = {one.job_id for amounts in (stakes, *paid.values()) for one in amounts}
-        terms = {job_id: self._terms_of(transaction, job_id) for job_id in jobs}
-        return [budgets.standing(one, paid[one.since(now)], stakes, terms) for one in held]
-
-    def _terms_of(self, transaction: Transaction, job_id: str) -> Terms:
-        # They never change, and budgets are held against every job of a month, over and over.
-        terms = self._terms.get(job_id)
-        if terms is None:
-            # Payments and shards belong to jobs: there is one.
-            (row,) = transaction.fetch_all(sql.JOB, {"id": job_id})
-            terms = self._terms[job_id] = Terms.of(_job(row))
-        return terms
+            return self._budgeting.held_by(transaction, job, now)
 
     # ------------------------------------------------------------ batches and money
 
@@ -583,7 +436,7 @@ class Store:
                 rows = transaction.fetch_all(sql.LEDGER[by])
             else:
                 rows = transaction.fetch_all(sql.LEDGER_OF_JOB[by], {"job_id": job_id})
-        return [_ledger_line(row) for row in rows]
+        return [ledger_line(row) for row in rows]
 
     def spent(self, *, job_id: str | None = None, since: float = 0.0, until: float = math.inf) -> list[Spent]:
         """Payments from `since` until before `until` (seconds since 1970), the oldest day first."""
@@ -592,7 +445,7 @@ class Store:
         if job_id is not None:
             params["job_id"], statement = job_id, sql.SPENT_OF_JOB
         with self._connector.reading() as transaction:
-            return [_spent(row) for row in transaction.fetch_all(statement, params)]
+            return [spent_line(row) for row in transaction.fetch_all(statement, params)]
 
 
 def _connector(url: str, patience: float) -> Connector:
@@ -616,7 +469,7 @@ def _connector(url: str, patience: float) -> Connector:
 
 
 def _save(transaction: Transaction, shard: Shard, owner: str, lease_until: float | None) -> Shard:
-    params = _shard_params(shard)
+    params = shard_params(shard)
     params["owner"] = owner
     params["next_owner"] = None
     if lease_until is not None:
@@ -632,60 +485,6 @@ def _save(transaction: Transaction, shard: Shard, owner: str, lease_until: float
 
 
 # ---------------------------------------------------------------- admission
-
-
-_HELD: Final = ("account", "model", "team", "tokens", "rows", "batches", "accepted")
-
-
-def _held(transaction: Transaction) -> list[Row]:
-    # PostgreSQL adds bigints up to a decimal.
-    return [(*row[:3], *map(int, row[3:])) for row in transaction.fetch_all(sql.HELD)]
-
-
-def _quotas(transaction: Transaction, facts: Iterable[Quota]) -> list[Quota]:
-    known = {(quota.account, quota.model, quota.kind): quota for quota in facts}
-    for account, model, kind, most, _ in transaction.fetch_all(sql.QUOTAS):
-        if kind not in admission.OF_QUEUES:
-            continue
-        known[account, model, kind] = Quota(account=account, model=model, kind=kind, most=int(most))
-    return list(known.values())
-
-
-def _candidate(
-    shard: Shard, queue: Queue, due: float, team: str, priority: int, deadline: float | None
-) -> Candidate:
-    return Candidate(
-        shard_id=shard.id,
-        account=shard.account,
-        model=shard.model,
-        team=team,
-        priority=priority,
-        deadline=deadline,
-        due=due,
-        rows=shard.sending,
-        tokens=queue.reckon(shard.demand),
-        free=shard.cancel_requested,
-    )
-
-
-def _budgets(transaction: Transaction) -> list[Budget]:
-    return [msgspec.json.decode(record, type=Budget) for (record,) in transaction.fetch_all(sql.BUDGETS)]
-
-
-def _amount(row: Row) -> Amount:
-    job_id, unknown, multiples, rest = row
-    return Amount(job_id, int(multiples or 0) * sql.SPLIT + int(rest or 0), int(unknown))
-
-
-def _reservation(candidate: Candidate) -> Params:
-    return {
-        "shard_id": candidate.shard_id,
-        "account": candidate.account,
-        "model": candidate.model,
-        "team": candidate.team,
-        "tokens": candidate.tokens,
-        "rows": candidate.rows,
-    }
 
 
 def _note_count(transaction: Transaction, shard: Shard, collection: Collection) -> None:
@@ -712,125 +511,3 @@ def _in_use(transaction: Transaction, shard: Shard) -> int:
     params: Params = {"account": shard.account, "model": shard.model, "besides": shard.id}
     row = transaction.fetch_one(sql.IN_USE, params)
     return int(row[0]) if row is not None else 0
-
-
-# ---------------------------------------------------------------- records and rows
-
-
-def _job_params(job: Job) -> dict[str, Value]:
-    return {
-        "id": job.id,
-        "created_at": job.created_at,
-        "state": job.state.value,
-        "account": job.account,
-        "spec_hash": job.spec_hash,
-        "input_size": job.input_size,
-        "finished_at": job.finished_at,
-        "team": job.team,
-        "priority": job.priority,
-        "deadline": job.deadline,
-        "record": msgspec.json.encode(job).decode(),
-    }
-
-
-def _job(row: Row) -> Job:
-    return msgspec.json.decode(row[0], type=Job)
-
-
-def _shard_params(shard: Shard) -> dict[str, Value]:
-    return {
-        "id": shard.id,
-        "job_id": shard.job_id,
-        "number": shard.number,
-        "account": shard.account,
-        "model": shard.model,
-        "state": shard.state.value,
-        "version": shard.version,
-        "next_at": shard.next_at,
-        "stake": shard.stake,
-        "follows": shard.follows,
-        "record": msgspec.json.encode(shard).decode(),
-    }
-
-
-def _shard(row: Row) -> Shard:
-    record, version = row
-    # A claim raises the version and leaves the record alone: the column is what counts.
-    return msgspec.structs.replace(msgspec.json.decode(record, type=Shard), version=version)
-
-
-def _in_order(rows: Iterable[Row]) -> list[Shard]:
-    """Shards in an order of ours: databases return what they wrote in any."""
-    return sorted(map(_shard, rows), key=lambda shard: (shard.next_at, shard.job_id, shard.number))
-
-
-def _batch_params(shard: Shard, batch_id: str) -> Params:
-    return {
-        "account": shard.account,
-        "batch_id": batch_id,
-        "job_id": shard.job_id,
-        "shard_id": shard.id,
-        "attempt": shard.attempt,
-        "rows": shard.sending,
-        "created_at": shard.submitted_at or 0.0,
-    }
-
-
-def _payment_params(shard: Shard, attempt: int, kind: str, billed: Billed, now: float) -> Params:
-    usage = billed.usage
-    return {
-        "shard_id": shard.id,
-        "attempt": attempt,
-        "model": billed.model,
-        "kind": kind,
-        "at": now,
-        "job_id": shard.job_id,
-        "account": shard.account,
-        "tier": billed.tier,
-        "rows": billed.rows,
-        "input": usage.input,
-        "cached": usage.cached,
-        "write_5m": usage.write_5m,
-        "write_1h": usage.write_1h,
-        "output": usage.output,
-        "reasoning": usage.reasoning,
-        "cost": billed.cost,
-        "realtime_cost": billed.realtime_cost,
-        "uncached_cost": billed.uncached_cost,
-    }
-
-
-def _ledger_line(row: Row) -> LedgerLine:
-    key, rows, *numbers = row
-    # PostgreSQL adds bigints up to a decimal.
-    return LedgerLine(
-        key=key,
-        rows=int(rows),
-        usage=Usage(*map(int, numbers[:6])),
-        cost=_sum(*numbers[6:9]),
-        realtime_cost=_sum(*numbers[9:12]),
-        waste=_sum(*numbers[12:15]),
-        doubts=int(numbers[15]),
-    )
-
-
-def _spent(row: Row) -> Spent:
-    job_id, model, account, tier, kind, day, rows, *numbers = row
-    return Spent(
-        job_id=job_id,
-        model=model,
-        account=account,
-        tier=tier,
-        kind=kind,
-        day=int(day),
-        rows=int(rows),
-        usage=Usage(*map(int, numbers[:6])),
-        cost=_sum(*numbers[6:9]),
-        realtime_cost=_sum(*numbers[9:12]),
-        uncached_cost=_sum(*numbers[12:15]),
-    )
-
-
-def _sum(unknown: int, multiples: Any, rest: Any) -> int | None:
-    """A sum in which one unknown makes the whole unknown, where SQL would leave it out."""
-    return None if unknown else int(multiples or 0) * sql.SPLIT + int(rest or 0)

@@ -412,7 +412,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
                 f"{name} is a {type(value).__name__}; it takes a {kind.__name__}. Nothing was sent."
             )
     for name, words in _WORDS.items():
-        if options.get(name) not in {None, *words}:
+        # What was given need not be hashable.
+        if options.get(name) is not None and options[name] not in words:
             known = ", ".join(map(repr, words[:-1]))
             raise UsageError(
                 f"{name} is {options[name]!r}; it takes {known} or {words[-1]!r}. Nothing was sent."

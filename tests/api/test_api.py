@@ -341,6 +341,8 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "unknown option": (ROWS, {"max_token": 5}, "max_token"),
     "attempts": (ROWS, {"attempts": 0}, "attempts"),
     "small tails": (ROWS, {"small_tails": "retry"}, "small_tails"),
+    "a budget": (ROWS, {"over_budget": ["wait"]}, "over_budget"),
+    "a cache": (ROWS, {"cache": {"ttl": "1h"}}, "cache"),
     "max_tokens": (ROWS, {"max_tokens": -1}, "max_tokens"),
     "max_tokens text": (ROWS, {"max_tokens": "5"}, "max_tokens"),
     "temperature": (ROWS, {"temperature": 9}, "temperature"),

@@ -100,3 +100,9 @@ def test_the_least_is_the_first_pattern_that_fits() -> None:
         2048,
         1024,
     ]
+
+
+def test_beside_a_deadline_no_batch_goes_first() -> None:
+    with pytest.raises(UsageError, match="there is a deadline"):
+        choose("1h", PRICE, 1000, 2000, batched=True, least=1024, hurried=True)
+    assert choose("1h", PRICE, 1000, 2000, batched=False, least=1024, hurried=True).life == "1h"

@@ -37,7 +37,15 @@ def test_state_summary_and_payments_are_saved_together(store: Store) -> None:
     assert store.owners() == []
     assert store.collections("job") == [("job-0", 1, collection)]
     assert store.ledger("job") == [
-        LedgerLine(key="job", rows=4, usage=Usage(input=4, output=2), cost=9, realtime_cost=28, waste=2)
+        LedgerLine(
+            key="job",
+            rows=4,
+            usage=Usage(input=4, output=2),
+            cost=9,
+            realtime_cost=28,
+            uncached_cost=9,
+            waste=2,
+        )
     ]
 
 

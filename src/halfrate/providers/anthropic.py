@@ -49,8 +49,8 @@ _OPTIONS: Final = (
 )
 
 
-# Guide to prompt caching (2026-10-06) and its tables for older models; at Sonnet 4.6 nothing shorter than 2,048 tokens
-# was seen to be cached (anthropic-sdk-python, issue 1194). A mark on less is ignored, and costs nothing.
+# Guide to prompt caching (2026-10-06) and its tables for older models; at Sonnet 4.6, for which it says 1,024, nothing
+# shorter than 2,048 tokens was seen to be cached (2026). A mark on less is ignored, and costs nothing.
 _CACHE: Final = CacheRules(
     marks=True,
     least=(

@@ -66,7 +66,6 @@ class TokenCounter:
             raise SettingsError(
                 "Counting tokens needs one more package: pip install 'halfrate[tokens]'. Nothing was sent."
             ) from None
-        self.vocabulary = vocabulary
         self.total = 0
         self._tokenizer: Any = Tokenizer.from_pretrained(vocabulary)
         self._each = 0

@@ -26,7 +26,7 @@ from halfrate.base.types import (
     Template,
 )
 from halfrate.blobs.files import JobFiles
-from halfrate.core.caching import Cache, CachePlan, choose, least_of
+from halfrate.core.caching import Cache, CachePlan
 from halfrate.core.estimates import Sample
 from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import Shard, SmallTails
@@ -40,8 +40,8 @@ from halfrate.rows.jsonl import JsonlTable
 from halfrate.rows.native import NativeBlock, NativeTable
 from halfrate.rows.output import output_format
 from halfrate.rows.requests import Encoded, RequestWriter
-from halfrate.rows.template import after_head, parse_template, shared_head
-from halfrate.rows.values import escaped
+from halfrate.rows.template import after_head, parse_template
+from halfrate.service.caching import plan_cache, with_cache, with_cached_cost
 from halfrate.service.home import Home
 from halfrate.service.prices import job_prices
 
@@ -53,8 +53,6 @@ _LIKE_A_TABLE: Final = frozenset({"rows", "vertex", "gemini", "bedrock"})
 """Forms of batch file that a table with a column of objects may look like: a prompt says which it is."""
 _PEEK = 1 << 16
 _PLAIN: Final = CachePlan()
-_LONG_HEAD: Final = 200
-"""Characters from which on the beginning of a prompt is worth a mark of its own, after the system prompt's end."""
 
 Rows: TypeAlias = Path | str | Iterable[Mapping[str, Any]] | object
 """A path, "-" for standard input, an iterable of mappings, or anything with an Arrow C stream."""
@@ -132,7 +130,7 @@ class Drafter:
         if ask.cache == "off":
             return draft
         try:
-            plan = _cache_plan(ask.cache, draft.job)
+            plan = plan_cache(ask.cache, draft.job)
         except UsageError:
             draft.discard()
             raise
@@ -178,9 +176,8 @@ class Drafter:
             adapter = connect(account)
             tier = _tier(ask, adapter)
             form = _output_form(ask, found.format)
-            spec = _cached(
-                _spec(ask, adapter, provider, model, found.native), adapter.capabilities, ask, plan
-            )
+            spec = _spec(ask, adapter, provider, model, found.native)
+            spec = with_cache(spec, adapter.capabilities, ask.cache, plan)
             counter = None
             if ask.count_tokens:
                 from halfrate.rows.tokens import TokenCounter
@@ -225,7 +222,7 @@ class Drafter:
             names=encoding.names,
             cache=plan,
             prices=prices,
-            forecast=_with_cache(expected(), plan),
+            forecast=with_cached_cost(expected(), plan),
             tags=ask.tags,
             deadline=ask.deadline,
             priority=ask.priority,
@@ -239,27 +236,32 @@ class Drafter:
             raw=ask.raw,
             output_format=form,
         )
-        size = sum(made.bytes for made in writer.shards)
-        shards = tuple(
-            Shard(
-                id=shard_id(job_id, made.number),
-                job_id=job_id,
-                number=made.number,
-                first_row=made.first_row,
-                rows=made.rows,
-                rows_left=made.rows,
-                tokens=round(job.forecast.input_tokens * made.bytes / max(1, job.request_bytes)),
-                bytes=made.bytes,
-                model=made.model or spec.model,
-                account=account.name,
-                last_attempt=ask.max_attempts,
-                follows=shard_id(job_id, 0) if plan.seed and made.number else "",
-                cost=_share(job.forecast.cost, made.bytes, size),
-                realtime_cost=_share(job.forecast.realtime_cost, made.bytes, size),
-            )
-            for made in writer.shards
+        shards = _shards(job, writer, plan)
+        return Draft(job, shards, files.folder, with_cached_cost(expected(ceiling=True), plan, ceiling=True))
+
+
+def _shards(job: Job, writer: RequestWriter, plan: CachePlan) -> tuple[Shard, ...]:
+    """The slices that were written, with their parts of what is expected of the whole job."""
+    size = sum(made.bytes for made in writer.shards)
+    return tuple(
+        Shard(
+            id=shard_id(job.id, made.number),
+            job_id=job.id,
+            number=made.number,
+            first_row=made.first_row,
+            rows=made.rows,
+            rows_left=made.rows,
+            tokens=round(job.forecast.input_tokens * made.bytes / max(1, job.request_bytes)),
+            bytes=made.bytes,
+            model=made.model or job.spec.model,
+            account=job.account,
+            last_attempt=job.max_attempts,
+            follows=shard_id(job.id, 0) if plan.seed and made.number else "",
+            cost=_share(job.forecast.cost, made.bytes, size),
+            realtime_cost=_share(job.forecast.realtime_cost, made.bytes, size),
         )
-        return Draft(job, shards, files.folder, _with_cache(expected(ceiling=True), plan, ceiling=True))
+        for made in writer.shards
+    )
 
 
 class _Copy(NamedTuple):
@@ -267,82 +269,6 @@ class _Copy(NamedTuple):
 
     path: Path
     name: str
-
-
-def _cached(spec: RequestSpec, facts: Capabilities, ask: Ask, plan: CachePlan) -> RequestSpec:
-    """With what is to be done about the provider's cache. Raises UsageError for what cannot be done there."""
-    rules = facts.cache
-    if ask.cache in {"5m", "1h"} and not rules.marks:
-        instead = (
-            " It caches by itself; --cache auto sends what belongs together to one cache."
-            if rules.key
-            else ""
-        )
-        raise UsageError(
-            f"{facts.title} takes no marks for its cache: leave --cache {ask.cache} out.{instead}"
-        )
-    if ask.cache != "off" and "cache" in ask.options:
-        raise UsageError(
-            "--option cache marks what rows share whatever it costs; say that or --cache, not both."
-        )
-    if (
-        ask.cache != "off"
-        and spec.native is None
-        and rules.key
-        and spec.endpoint in {"chat", "responses"}
-        and rules.key not in spec.params
-    ):
-        spec = msgspec.structs.replace(
-            spec, params={rules.key: f"hr-{prompt_hash(spec)[:24]}", **spec.params}
-        )
-    if plan.life is not None:
-        spec = msgspec.structs.replace(spec, options={**spec.options, "cache": plan.life})
-    if rules.marks and "cache" in spec.options and spec.prompt is not None:
-        head = shared_head(_template(spec.prompt))
-        if len(head) >= _LONG_HEAD or not spec.system:
-            spec = msgspec.structs.replace(spec, head=head)
-    return spec
-
-
-def _cache_plan(wanted: Cache, job: Job) -> CachePlan:
-    """What to do about caching what a job's rows share. Raises UsageError where what was asked for does not pay."""
-    spec, facts = job.spec, adapter_class(job.spec.provider).capabilities
-    if not facts.cache.marks or spec.prompt is None:
-        if wanted == "auto":
-            return CachePlan()
-        raise UsageError(
-            "The requests of a batch file are sent as they are: leave --cache out. Nothing was sent."
-        )
-    head = shared_head(_template(spec.prompt))
-    texts = [text for text in (spec.system or "", head) if text]
-    share = sum(len(escaped(text)) for text in texts) / max(1.0, job.text_bytes / job.rows)
-    shared = round(share * job.forecast.input_tokens / job.rows)
-    prices = job.prices.of(job.tier)
-    return choose(
-        wanted,
-        prices.get(spec.model),
-        job.rows,
-        shared,
-        batched=job.tier == "batch",
-        least=least_of(facts.cache, spec.model),
-        hurried=job.deadline is not None,
-    )
-
-
-def _with_cache(plain: Forecast, plan: CachePlan, *, ceiling: bool = False) -> Forecast:
-    """A forecast that reckons with a cache. What is hoped for is in the likely cost, and the risk in the highest."""
-    if plan.life is None:
-        return plain
-    if plain.cost is None or plain.cost_low is None or plain.cost_high is None:
-        return plain
-    likely = plain.cost + plan.risk if ceiling else max(0, plain.cost - plan.saves)
-    return msgspec.structs.replace(
-        plain,
-        cost=likely,
-        # Less is saved where there is less to save.
-        cost_low=plain.cost_low * max(0, plain.cost - plan.most) // max(1, plain.cost),
-        cost_high=plain.cost_high + plan.risk,
-    )
 
 
 def _share(amount: int | None, part: int, whole: int) -> int | None:

@@ -340,7 +340,7 @@ class Service:
             usage=line.usage if line is not None else Usage(),
             cost=line.cost if line is not None else 0,
             realtime_cost=line.realtime_cost if line is not None else 0,
-            cache_saved=self.costs(job_id)[0].cache_saved if line is not None else 0,
+            uncached_cost=line.uncached_cost if line is not None else 0,
             waste=line.waste if line is not None else 0,
             doubts=line.doubts if line is not None else 0,
             errors=tuple(sorted(errors.items(), key=lambda item: -item[1])),

@@ -34,8 +34,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     cost: int | None
     realtime_cost: int | None
-    cache_saved: int | None
-    """What it would have cost more without the provider's cache; less than nothing where that cost more."""
+    uncached_cost: int | None
+    """What it would have cost without the provider's cache."""
     waste: int | None
     doubts: int
     """Calls in real time that may have been billed unseen."""
@@ -54,6 +54,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.cost is None or self.realtime_cost is None:
             return None
         return self.realtime_cost - self.cost
+
+    @property
+    def cache_saved(self) -> int | None:
+        """What caching saved beside that: less than nothing where it cost more."""
+        return (
+            self.uncached_cost - self.cost
+            if self.uncached_cost is not None and self.cost is not None
+            else None
+        )
 
     @property
     def unsuccessful(self) -> int:

@@ -32,6 +32,8 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     cost: int | None
     realtime_cost: int | None
+    uncached_cost: int | None
+    """What they would have been if nothing were cached."""
     waste: int | None
     doubts: int = 0
     """Calls in real time that may have been billed unseen: what they cost is not known, and in no sum."""
@@ -150,8 +152,9 @@ def ledger_line(row: Row) -> LedgerLine:
         usage=Usage(*map(int, numbers[:6])),
         cost=amount(*numbers[6:9]),
         realtime_cost=amount(*numbers[9:12]),
-        waste=amount(*numbers[12:15]),
-        doubts=int(numbers[15]),
+        uncached_cost=amount(*numbers[12:15]),
+        waste=amount(*numbers[15:18]),
+        doubts=int(numbers[18]),
     )
 
 

@@ -353,14 +353,18 @@ def _sums(amount: str, counted: str) -> str:
     return ", ".join((unknown, *(f"sum(CASE WHEN {counted} THEN {part} END)" for part in parts)))
 
 
+# Where nothing was cached it is what was paid, also in payments from before the column.
+_UNCACHED = "(CASE WHEN cached + write_5m + write_1h = 0 THEN cost ELSE uncached_cost END)"
+
 _LEDGER = (
     """
 SELECT {key}, sum(CASE WHEN kind <> 'doubt' THEN rows ELSE 0 END), sum(input), sum(cached), sum(write_5m),
-    sum(write_1h), sum(output), sum(reasoning), {cost}, {realtime_cost}, {waste},
+    sum(write_1h), sum(output), sum(reasoning), {cost}, {realtime_cost}, {uncached_cost}, {waste},
     sum(CASE WHEN kind = 'doubt' THEN rows ELSE 0 END)
 FROM ledger {where} GROUP BY {key} ORDER BY {key}
 """.replace("{cost}", _sums("cost", "kind <> 'doubt'"))
     .replace("{realtime_cost}", _sums("realtime_cost", "kind <> 'doubt'"))
+    .replace("{uncached_cost}", _sums(_UNCACHED, "kind <> 'doubt'"))
     .replace("{waste}", _sums("cost", "kind = 'waste'"))
 )
 
@@ -376,9 +380,6 @@ LEDGER_OF_JOB: Final = {
     for name, column in _KEYS.items()
 }
 """Payments for one job added up, by what they are grouped by."""
-
-# Where nothing was cached it is what was paid, also in payments from before the column.
-_UNCACHED = "(CASE WHEN cached + write_5m + write_1h = 0 THEN cost ELSE uncached_cost END)"
 
 _SPENT = (
     """

@@ -1,0 +1,83 @@
+"""What is done about a provider's prompt cache when a job is drafted. `core.caching` weighs it."""
+
+import msgspec
+
+from halfrate.base.errors import UsageError
+from halfrate.base.types import Capabilities, RequestSpec
+from halfrate.core.caching import Cache, CachePlan, choose, least_of
+from halfrate.core.job import Forecast, Job
+from halfrate.core.planning import prompt_hash
+from halfrate.providers.registry import adapter_class
+from halfrate.rows.template import parse_template, shared_head
+from halfrate.rows.values import escaped
+
+_LONG_HEAD = 200
+"""Characters from which on the beginning of a prompt is worth a mark of its own, after the system prompt's end."""
+
+
+def with_cache(spec: RequestSpec, facts: Capabilities, wanted: Cache, plan: CachePlan) -> RequestSpec:
+    """A request with what its provider's cache goes by. Raises UsageError for what it cannot do."""
+    rules = facts.cache
+    if wanted != "off":
+        _check(spec, facts, wanted)
+    if wanted != "off" and rules.key and spec.native is None and spec.endpoint in {"chat", "responses"}:
+        key = {rules.key: f"hr-{prompt_hash(spec)[:24]}"}
+        spec = msgspec.structs.replace(spec, params={**key, **spec.params})
+    if plan.life is not None:
+        spec = msgspec.structs.replace(spec, options={**spec.options, "cache": plan.life})
+    if rules.marks and "cache" in spec.options:
+        spec = msgspec.structs.replace(spec, head=_head(spec))
+    return spec
+
+
+def _check(spec: RequestSpec, facts: Capabilities, wanted: Cache) -> None:
+    if wanted != "auto" and not facts.cache.marks:
+        other = " It caches by itself; --cache auto sends what belongs together to one cache." * bool(
+            facts.cache.key
+        )
+        raise UsageError(f"{facts.title} takes no marks for its cache: leave --cache {wanted} out.{other}")
+    if wanted != "auto" and spec.native is not None:
+        raise UsageError(
+            "The requests of a batch file are sent as they are: leave --cache out. Nothing was sent."
+        )
+    if "cache" in spec.options:
+        raise UsageError(
+            "--option cache marks what rows share whatever it costs; say that or --cache, not both."
+        )
+
+
+def _head(spec: RequestSpec) -> str:
+    """How the prompt begins for every row, where a mark there is worth more than one after the system prompt."""
+    head = shared_head(parse_template(spec.prompt)) if spec.prompt is not None else ""
+    return head if len(head) >= _LONG_HEAD or not spec.system else ""
+
+
+def plan_cache(wanted: Cache, job: Job) -> CachePlan:
+    """What to do about caching what the rows of a job share, drafted without it. Raises UsageError where what was asked
+    for does not pay."""
+    spec, rules = job.spec, adapter_class(job.spec.provider).capabilities.cache
+    if not rules.marks or spec.prompt is None:
+        return CachePlan()
+    size = sum(len(escaped(text)) for text in (spec.system, _head(spec)) if text)
+    return choose(
+        wanted,
+        job.prices.of(job.tier).get(spec.model),
+        job.rows,
+        round(size * job.forecast.input_tokens / max(1.0, job.text_bytes)),
+        batched=job.tier == "batch",
+        least=least_of(rules, spec.model),
+        hurried=job.deadline is not None,
+    )
+
+
+def with_cached_cost(plain: Forecast, plan: CachePlan, *, ceiling: bool = False) -> Forecast:
+    """A forecast that reckons with a cache. What is hoped for is in the likely cost, and the risk in the highest."""
+    if plan.life is None or plain.cost is None or plain.cost_low is None or plain.cost_high is None:
+        return plain
+    return msgspec.structs.replace(
+        plain,
+        cost=plain.cost + plan.risk if ceiling else max(0, plain.cost - plan.saves),
+        # Less is saved where there is less to save.
+        cost_low=plain.cost_low * max(0, plain.cost - plan.most) // max(1, plain.cost),
+        cost_high=plain.cost_high + plan.risk,
+    )

@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+from halfrate.cli.text import held_lines
+from halfrate.core.budgets import Budget, Standing
+from halfrate.core.job import Forecast
+
+from ..store.records import a_job
 from .shell import Shell
 
 
@@ -86,6 +91,16 @@ def test_a_job_that_may_wait_goes_on_when_there_is_room(shell: Shell) -> None:
     assert (sent, shell.meter()["rows_received"]) == (1, 401)
 
 
+def test_what_has_no_price_waits_for_no_room_but_for_a_price() -> None:
+    held = Standing(budget=Budget(name="team", value="search", stop=10**12), spent=0, promised=0)
+    assert held_lines([held], a_job(forecast=Forecast(1, 1, 5, 10)))[0].startswith(
+        "Waiting for room in a budget: "
+    )
+    (line,) = held_lines([held], a_job(forecast=Forecast(1, 1, None, None)))
+    assert "is unknown and a budget stops that" in line
+    assert "team=search, a month" in line
+
+
 def test_a_budget_can_be_forgotten(shell: Shell) -> None:
     shell("budget", "team=search", "--stop", "5", "--every", "week")
     assert shell("budget", "team=search", "--forget").code == 2
@@ -109,3 +124,12 @@ def test_what_is_no_budget_is_refused(shell: Shell, words: tuple[str, ...], why:
     assert ran.code == 2
     assert why in ran.err
     assert "no budgets" in shell("budget").out
+
+
+def test_nobody_is_asked_about_a_job_that_a_budget_refuses(shell: Shell) -> None:
+    shell("budget", "all", "--stop", "0.000001")
+    ran = shell.run(shell.table())
+    assert "a budget stops it" in ran.err
+    # The plan ends in a question; not even the plan is shown.
+    assert "rows of rows.jsonl" not in ran.err
+    assert list((shell.home / "jobs").iterdir()) == []

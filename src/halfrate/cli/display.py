@@ -74,7 +74,7 @@ class _Plain:
         click.echo(shard_line(shard), err=True)
         if shard.state is State.DONE:
             # What was paid for it may have been the last that a budget allowed.
-            held = held_lines(self._service.held_by(self._job.id))
+            held = held_lines(self._service.held_by(self._job.id), self._job)
             if held and not self._held:
                 click.echo("\n".join(held), err=True)
             self._held = bool(held)
@@ -122,7 +122,7 @@ class _Live:
         lines = self._service.costs(self._job.id)
         self._cost = lines[0].cost if lines else 0
         self._expected = self._service.cost_forecast(self._job.id).cost
-        self._held = held_lines(self._service.held_by(self._job.id))
+        self._held = held_lines(self._service.held_by(self._job.id), self._job)
 
     def _picture(self) -> "Group":
         from rich.console import Group

@@ -119,7 +119,7 @@ def carry(
         service.check_target(output)
     if not as_json:
         click.echo(f"Job {job.id}", err=True)
-        for line in held_lines(service.held_by(job.id)):
+        for line in held_lines(service.held_by(job.id), job):
             click.echo(line, err=True)
     if job.rows > _FEW_ROWS:
         share_heap()
@@ -181,7 +181,7 @@ def _standing(service: Service, job: Job, *, as_json: bool = False) -> None:
         click.echo(f"{batches} of job {job.id} may be at work at the provider, and cost money.", err=True)
     else:
         click.echo(f"Nothing of job {job.id} is at work at the provider.", err=True)
-    for line in held_lines(service.held_by(job.id)):
+    for line in held_lines(service.held_by(job.id), job):
         click.echo(line, err=True)
     click.echo(f"All that was done is kept. Come back with:  halfrate attach {job.id}", err=True)
     if report.waiting:

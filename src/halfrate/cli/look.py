@@ -93,7 +93,7 @@ def status(job: str, as_json: bool) -> int:
         click.echo(f"wanted by {clock(found.deadline)}")
     if found.tags:
         click.echo(", ".join(f"{key}={value}" for key, value in found.tags.items()))
-    for line in (*held_lines(held), *summary_lines(report, None)):
+    for line in (*held_lines(held, found), *summary_lines(report, None)):
         click.echo(line)
     for shard in shards:
         click.echo(f"  {shard_line(shard)}")

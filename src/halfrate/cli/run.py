@@ -108,7 +108,8 @@ def run(
         job = None if new else _unfinished(service, draft, may_ask=may_ask, quiet=as_json)
         if job is None:
             prospect = None if as_json else service.prospect(draft)
-            _agree(draft, prospect, service.budgets_of(draft), limit, may_ask=may_ask, quiet=as_json)
+            budgets = service.check_budgets(draft, on_budget=over_budget)
+            _agree(draft, prospect, budgets, limit, may_ask=may_ask, quiet=as_json)
             job = service.submit(draft, on_budget=over_budget)
         else:
             draft.discard()

@@ -84,9 +84,14 @@ def warning_lines(budgets: list[Standing], asked: int | None) -> list[str]:
     return [f"Budget warning: with this job, {one.plus(asked or 0).text()}." for one in warned]
 
 
-def held_lines(budgets: list[Standing]) -> list[str]:
+def held_lines(budgets: list[Standing], job: Job) -> list[str]:
     """What a job waits for."""
-    return [f"Waiting for room in a budget: {one.text()}." for one in budgets]
+    if job.forecast.cost is None:
+        # It was taken on before the budget was.
+        why = "Waiting, since what the rest of this job costs is unknown and a budget stops that"
+    else:
+        why = "Waiting for room in a budget"
+    return [f"{why}: {one.text()}." for one in budgets]
 
 
 def clock(at: float) -> str:

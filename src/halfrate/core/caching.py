@@ -91,8 +91,8 @@ def choose(
         return CachePlan()
     if hurried and batched:
         raise UsageError(
-            f"--cache {wanted} sends a small batch first, for which the others wait, and there is a deadline. Leave one "
-            "of the two out. Nothing was sent."
+            f"--cache {wanted} sends a small batch first, for which the others wait, and there is a deadline. Leave "
+            "one of the two out. Nothing was sent."
         )
     lives: tuple[Life, ...] = ("1h", "5m") if wanted == "auto" else (wanted,)
     found = [weigh(price, rows, shared, life, batched=batched, least=least) for life in lives]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from halfrate.base.clock import Clock, SystemClock
-from halfrate.base.errors import HalfrateError, SettingsError, StorageError, UsageError
+from halfrate.base.errors import HalfrateError, OverBudget, SettingsError, StorageError, UsageError
 from halfrate.base.ids import row_prefix
 from halfrate.base.results import Kind
 from halfrate.base.types import Outcome, OutputFormat, RawForm, RequestSpec, Usage
@@ -18,7 +18,7 @@ from halfrate.blobs.files import JobFiles
 from halfrate.core import finish
 from halfrate.core import lifecycle as life
 from halfrate.core.admission import Quota, QuotaKind
-from halfrate.core.budgets import Budget, OnBudget, Standing, Terms, check_budget
+from halfrate.core.budgets import Budget, OnBudget, Standing, Terms, check_budget, check_job
 from halfrate.core.deadlines import Send, plan
 from halfrate.core.estimates import Sample
 from halfrate.core.finish import Finish
@@ -527,9 +527,17 @@ class Service:
         """How the budgets stand now."""
         return self._store.standings(self.clock.now())
 
-    def budgets_of(self, draft: Draft) -> list[Standing]:
-        """How those stand that a job would be under, without it."""
-        return self._store.standings(self.clock.now(), Terms.of(draft.job))
+    def check_budgets(self, draft: Draft, *, on_budget: OnBudget = "refuse") -> list[Standing]:
+        """How the budgets stand that a job would be under, without it. Raises OverBudget as `submit` would, and then
+        discards the draft: nobody should be asked about what will be refused."""
+        found = self._store.standings(self.clock.now(), Terms.of(draft.job))
+        try:
+            for one in found:
+                check_job(one, draft.job.forecast.cost, [shard.stake for shard in draft.shards], on_budget)
+        except OverBudget:
+            draft.discard()
+            raise
+        return found
 
     def held_by(self, job_id: str) -> list[Standing]:
         """Budgets for which a job waits: `promised` is what is at work now."""

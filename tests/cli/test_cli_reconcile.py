@@ -203,7 +203,7 @@ def test_an_ordinary_key_is_refused_and_no_key_is_repeated(worked: Shell) -> Non
 def test_a_provider_that_cannot_be_reached(worked: Shell) -> None:
     worked.env["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"
     ran = worked("reconcile", "--live", "openai")
-    assert (ran.code, "cannot be asked at 127.0.0.1:9" in ran.err) == (1, True)
+    assert (ran.code, "cannot be reached at 127.0.0.1:9" in ran.err) == (1, True)
     for url in ("nonsense", "http://user:secret@127.0.0.1:9/v1"):
         worked.env["OPENAI_BASE_URL"] = url
         ran = worked("reconcile", "--live", "openai")

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from halfrate.base.money import added
 from halfrate.bills.amounts import Place
 from halfrate.bills.tables import Table
 from halfrate.core.bills import Basis, BillLine
@@ -31,7 +32,7 @@ class Tally:
 
     def set_aside(self, name: str, money: int | None) -> None:
         lines, had = self.aside.get(name, (0, 0))
-        self.aside[name] = (lines + 1, None if had is None or money is None else had + money)
+        self.aside[name] = (lines + 1, added((had, money)))
 
     def add(self, other: "Tally") -> None:
         for day in (other.first, other.last):
@@ -42,7 +43,7 @@ class Tally:
         self.currencies |= other.currencies
         for name, (lines, money) in other.aside.items():
             had_lines, had = self.aside.get(name, (0, 0))
-            self.aside[name] = (had_lines + lines, None if had is None or money is None else had + money)
+            self.aside[name] = (had_lines + lines, added((had, money)))
 
 
 Page: TypeAlias = dict[str, Any]

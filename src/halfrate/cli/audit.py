@@ -1,7 +1,5 @@
 """`halfrate audit`: which part of a log of usage could have waited, and what that would have saved."""
 
-import math
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -9,8 +7,8 @@ from typing import Final
 
 import click
 
-from halfrate.base.errors import SettingsError
-from halfrate.cli.amounts import Count, Moment, ShareRange
+from halfrate.cli.amounts import Count, ShareRange
+from halfrate.cli.reports import period, put
 from halfrate.service.audit import Report
 
 _ENDINGS: Final = {"md": "markdown", "markdown": "markdown", "html": "html", "htm": "html", "json": "json"}
@@ -26,8 +24,7 @@ _ENDINGS: Final = {"md": "markdown", "markdown": "markdown", "html": "html", "ht
     metavar="NAME",
     help="job, endpoint, team, key, model, provider, tier, user, or a tag; repeatable. Chosen by what the log has.",
 )
-@click.option("--since", type=Moment(), default=-math.inf, metavar="WHEN", help="As 30d, 12h, or a date.")
-@click.option("--until", type=Moment(), default=math.inf, metavar="WHEN", help="Up to that time.")
+@period
 @click.option(
     "--rest-saving",
     type=ShareRange(),
@@ -70,7 +67,9 @@ def audit(
         raise click.UsageError("--top 0 would show nothing.")
     report = examined(usage, by=by, since=since, until=until, rest_saving=rest_saving)
     chosen = format_ or ("json" if as_json else _by_ending(output))
-    _put(_form(chosen)(report, top).encode(errors="replace"), output)
+    put(_form(chosen)(report, top).encode(errors="replace"), output, "The logs are untouched.")
+    if output is not None:
+        click.echo(f"Written to {output}", err=True)
     return 0
 
 
@@ -97,21 +96,3 @@ def _form(name: str) -> Callable[[Report, int | None], str]:
             from halfrate.cli.audit_table import table
 
             return table
-
-
-def _put(data: bytes, output: Path | None) -> None:
-    if output is not None:
-        try:
-            output.write_bytes(data)
-        except OSError as error:
-            raise SettingsError(
-                f"{output} cannot be written ({error.strerror}). The logs are untouched."
-            ) from error
-        click.echo(f"Written to {output}", err=True)
-        return
-    out = sys.stdout
-    if hasattr(out, "buffer"):
-        out.buffer.write(data)
-        out.flush()
-    else:
-        click.echo(data.decode(), nl=False)

@@ -12,14 +12,15 @@ from typing import Any, Final
 import click
 import msgspec
 
-from halfrate.base.errors import SettingsError
 from halfrate.base.money import show_usd
-from halfrate.cli.amounts import Moment
 from halfrate.cli.forecast import LEARNED
+from halfrate.cli.reports import period, put
 from halfrate.cli.text import echo_json, echo_table, money, money_line
 from halfrate.service.costs import CostLine, total
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
+
+_KEPT: Final = "The ledger is untouched."
 
 
 @click.command(short_help="Show what was paid, and what for.")
@@ -30,8 +31,7 @@ from halfrate.service.jobs import Service
     metavar="NAME",
     help="job, model, account, provider, tier, day, month, kind, or a tag; repeatable.",
 )
-@click.option("--since", type=Moment(), default=0.0, metavar="WHEN", help="As 30d, 12h, or a date.")
-@click.option("--until", type=Moment(), default=math.inf, metavar="WHEN", help="Up to that time.")
+@period
 @click.option(
     "--format",
     "format_",
@@ -53,6 +53,7 @@ def cost(
     forecasts: bool,
 ) -> int:
     """Show what was paid for JOB, or for all jobs, from the ledger."""
+    since = max(since, 0.0)
     if forecasts:
         others = job is not None or by or output is not None or until != math.inf
         if others or format_ not in {None, "json", "table"}:
@@ -68,12 +69,12 @@ def cost(
     if chosen == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is nothing for a terminal: name a file with -o.")
     if chosen != "table":
-        _put(_FORMATS[chosen](lines, names), output)
+        put(_FORMATS[chosen](lines, names), output, _KEPT)
         return 0
     if not lines:
         click.echo("Nothing was paid yet." if since == 0 else "Nothing was paid in that time.")
         return 0
-    _put(_table(lines, names, closing), output)
+    put(_table(lines, names, closing), output, _KEPT)
     return 0
 
 
@@ -132,23 +133,6 @@ def _forecasts(since: float, *, as_json: bool) -> int:
 def _by_ending(output: Path | None) -> str:
     ending = output.suffix.removeprefix(".") if output is not None else ""
     return ending if ending in _FORMATS else "table"
-
-
-def _put(data: bytes, output: Path | None) -> None:
-    if output is None:
-        out = sys.stdout
-        if hasattr(out, "buffer"):
-            out.buffer.write(data)
-            out.flush()
-        else:
-            click.echo(data.decode(), nl=False)
-        return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise SettingsError(
-            f"{output} cannot be written ({error.strerror}). The ledger is untouched."
-        ) from error
 
 
 # ---------------------------------------------------------------- a table

@@ -3,6 +3,7 @@
 import csv
 import datetime
 import io
+import math
 import time
 from collections.abc import Iterable
 from fractions import Fraction
@@ -12,15 +13,15 @@ from typing import Any, Final
 import click
 import msgspec
 
-from halfrate.base.errors import SettingsError
 from halfrate.base.money import added, show_usd
-from halfrate.bills.live import PROVIDERS
-from halfrate.cli.amounts import Moment, Share
+from halfrate.cli.amounts import Share
+from halfrate.cli.reports import period, put
 from halfrate.cli.text import echo_table, money
 from halfrate.core.reconcile import Finding
 from halfrate.core.sides import VERDICTS, Tokens4
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
+from halfrate.service.live_bills import PROVIDERS
 from halfrate.service.reconcile import Ask, Outcome, Source, compare, totals
 
 EXIT_DISAGREES: Final = 3
@@ -43,8 +44,7 @@ _MEANS: Final = {
 @click.argument("invoices", nargs=-1, metavar="[INVOICE]...", type=click.Path(path_type=Path))
 @click.option("--live", multiple=True, type=click.Choice(PROVIDERS), help="Ask a provider's admin API.")
 @click.option("--tokens", is_flag=True, help="With --live: ask for usage in tokens instead of costs.")
-@click.option("--since", type=Moment(), default=None, metavar="WHEN", help="As 30d, 2w, or a date.")
-@click.option("--until", type=Moment(), default=None, metavar="WHEN", help="Up to that day.")
+@period
 @click.option(
     "--tolerance", type=Share(), default="0.5%", show_default=True, help="What an amount may be off by."
 )
@@ -76,8 +76,8 @@ def reconcile(
     invoices: tuple[Path, ...],
     live: tuple[str, ...],
     tokens: bool,
-    since: float | None,
-    until: float | None,
+    since: float,
+    until: float,
     tolerance: Fraction,
     days_slack: int,
     accounts: tuple[str, ...],
@@ -104,8 +104,8 @@ def reconcile(
         invoices=invoices,
         live=tuple(dict.fromkeys(live)),
         basis="usage" if tokens else "cost",
-        since=since,
-        until=until,
+        since=since if math.isfinite(since) else None,
+        until=until if math.isfinite(until) else None,
         tolerance=tolerance,
         days_slack=days_slack,
         accounts=_accounts(accounts),
@@ -120,10 +120,8 @@ def reconcile(
             data = _csv(outcome.findings)
         case _:
             data = _table(outcome, show_all=show_all)
-    if output is None:
-        click.echo(data.decode(), nl=False)
-    else:
-        _write(output, data)
+    put(data, output, "Nothing was changed anywhere.")
+    if output is not None:
         click.echo(_closing(outcome))
     return 0 if outcome.agrees else EXIT_DISAGREES
 
@@ -141,15 +139,6 @@ def _accounts(given: Iterable[str]) -> dict[str, str]:
 def _by_ending(output: Path | None) -> str:
     ending = output.suffix.removeprefix(".") if output is not None else ""
     return ending if ending in {"csv", "json"} else "table"
-
-
-def _write(output: Path, data: bytes) -> None:
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise SettingsError(
-            f"{output} cannot be written ({error.strerror}). Nothing was changed anywhere."
-        ) from error
 
 
 def _date(day: int) -> str:

@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 
 from halfrate.base.errors import InputError, UsageError
+from halfrate.base.money import added
 from halfrate.base.types import Usage
 from halfrate.bills.detect import Bill, open_bill
 from halfrate.bills.forms import Tally
-from halfrate.bills.live import live_bills
 from halfrate.core.bills import Basis, BillLine, Names
 from halfrate.core.job import Job
 from halfrate.core.pricing import usage_cost
@@ -22,6 +22,7 @@ from halfrate.core.sides import Tokens4
 from halfrate.core.statements import Statement
 from halfrate.providers.base import place_of
 from halfrate.service.jobs import Service
+from halfrate.service.live_bills import live_bills
 from halfrate.service.prices import price_book
 
 _DAY: Final = 86_400
@@ -296,7 +297,7 @@ def totals(findings: Iterable[Finding]) -> dict[str, tuple[int, int | None, int 
         number, billed, ours = found.get(one.verdict, (0, 0, 0))
         found[one.verdict] = (
             number + 1,
-            None if billed is None or one.billed is None else billed + one.billed,
-            None if ours is None or one.ours is None else ours + one.ours,
+            added((billed, one.billed)),
+            added((ours, one.ours)),
         )
     return found

@@ -19,6 +19,12 @@ def test_many_rows_go_as_a_file(office: Offices) -> None:
     assert report.attempts > 1
 
 
+def test_the_file_that_was_sent_is_deleted_at_the_end(office: Offices) -> None:
+    desk = office("gemini")
+    desk.assert_sound(desk.run(desk.ask(700)))
+    assert desk.meter()["files_stored"] == 0
+
+
 def test_few_rows_make_no_file(office: Offices) -> None:
     desk = office("gemini", "upload-reset:rate=1")
     desk.assert_sound(desk.run(desk.ask(100)))

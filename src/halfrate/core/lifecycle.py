@@ -891,7 +891,9 @@ def _answered(shard: Shard, event: Answered, policy: Policy, now: float) -> Shar
 
 
 def _collected(shard: Shard, event: Collected, policy: Policy, now: float) -> Shard:
-    refs = _refs(shard, leftovers=tuple(dict.fromkeys((*shard.refs.leftovers, *event.leftovers))))
+    # Whether a provider says what a batch was made from or not: we know what we uploaded.
+    left = dict.fromkeys((*shard.refs.leftovers, *event.leftovers, *_with_file(shard)))
+    refs = _refs(shard, leftovers=tuple(left))
     unsent = shard.rows_left - shard.sending
     stuck = event.too_much and event.unsettled == shard.sending
     setbacks = shard.setbacks + 1 if stuck else min(1, shard.setbacks)

@@ -41,6 +41,10 @@ KINDS = {
     "write_5m": "cache_write_mtok",
     "write_1h": "cache_write_1h_mtok",
     "output": "output_mtok",
+    "audio_input": "input_audio_mtok",
+    "audio_cached": "cache_audio_read_mtok",
+    "audio_output": "output_audio_mtok",
+    "image_output": "output_image_mtok",
 }
 _TIERS = {
     (("processing", "batch"),): "batch",
@@ -72,18 +76,20 @@ def main() -> None:
     book = {
         "built": TODAY.isoformat(),
         "source": f"genai-prices {version('genai-prices')} and overlay.json",
+        "uplifts": json.loads((FOLDER / "uplifts.json").read_text()),
         "models": [found[key] for key in sorted(found)],
     }
     (FOLDER / "book.json").write_text(json.dumps(book, indent=1) + "\n")
 
 
 def discounted(entry: dict[str, Any], rules: list[dict[str, Any]]) -> None:
-    """Batch prices for a model that the source has none for, by what its provider's documentation says is off."""
-    if any(price["tier"] == "batch" for price in entry["prices"]):
-        return
+    """Batch prices for a model that the source has none for, by what its provider's documentation says is off; instead
+    of the source's own where a rule says so, because those are another provider's."""
     rule = next((rule for rule in rules if re.search(rule.get("models", ""), entry["model"])), None)
-    if rule is None:
+    known = any(price["tier"] == "batch" for price in entry["prices"])
+    if rule is None or (known and not rule.get("instead")):
         return
+    entry["prices"] = [price for price in entry["prices"] if price["tier"] != "batch"]
     prices = [price for price in entry["prices"] if price["tier"] == "standard"]
     entry["prices"] += [{**price, "tier": "batch", **_less(price, rule)} for price in prices]
     entry["source"] = f"standard: genai-prices {version('genai-prices')}; batch: {rule['source']}"
@@ -104,6 +110,7 @@ def _rates_off(rates: dict[str, str], rule: dict[str, Any]) -> dict[str, str]:
     lower = {kind: Decimal(value) * share for kind, value in rates.items()}
     if not rule["cached_too"]:
         lower |= {kind: lower["input"] for kind in ("cached", "write_5m", "write_1h") if kind in lower}
+        lower |= {kind: lower["audio_input"] for kind in ("audio_cached",) if kind in lower}
     return {kind: f"{value.normalize():f}" for kind, value in lower.items()}
 
 
@@ -122,11 +129,18 @@ def model_entry(provider: str, model: Any) -> dict[str, Any] | None:
             prices.append(entry)
             if since is None or since <= TODAY:
                 standard = price
-    prices.extend(
-        price_entry(tier, variant.prices, None, standard)
-        for variant in model.price_variants or []
-        if (tier := _TIERS.get(tuple(variant.when.items()))) is not None
-    )
+    for tier in _TIERS.values():
+        dated = sorted(
+            (getattr(variant.constraint, "start_date", None) or datetime.date.min, number, variant.prices)
+            for number, variant in enumerate(model.price_variants or [])
+            if _TIERS.get(tuple(variant.when.items())) == tier
+            and (variant.constraint is None or hasattr(variant.constraint, "start_date"))
+        )
+        # The first date is the day from which the source keeps such prices, and not one on which they changed.
+        prices += [
+            price_entry(tier, price, since if place else None, standard)
+            for place, (since, _, price) in enumerate(dated)
+        ]
     prices = [price for price in prices if price["rates"]]
     if not prices:
         return None
@@ -140,8 +154,8 @@ def price_entry(tier: str, price: Any, since: datetime.date | None, standard: An
     for kind, field in KINDS.items():
         value = getattr(price, field)
         if value is None and standard is not None:
-            # A batch table without a rate for cached input: those tokens keep the standard rate.
-            value = getattr(standard, field) if kind in {"cached", "write_5m", "write_1h"} else None
+            # A batch table without a rate for cached input, say: those tokens keep the standard rate.
+            value = getattr(standard, field) if kind not in {"input", "output"} else None
         if value is None:
             continue
         if isinstance(value, Decimal):

@@ -49,6 +49,40 @@ def test_prices_are_those_of_the_day_that_is_asked_for(shell: Shell) -> None:
     assert after["since"] == "2026-03-13"
 
 
+def test_sound_has_its_own_columns_where_it_has_its_own_price(shell: Shell) -> None:
+    ran = shell("price", "gemini/gemini-2.5-flash")
+    assert "audio in" in ran.out
+    assert "audio in" not in shell("price", "gemini/gemini-2.5-pro").out
+    batch = shell("price", "gemini/gemini-2.5-flash", "--json").object["tiers"]["batch"]
+    assert batch["usd_per_million"]["audio_input"] == "0.50"
+    assert "audio_output" not in batch["usd_per_million"]
+
+
+def test_a_place_that_costs_more_says_so(shell: Shell) -> None:
+    found = shell("price", "claude-sonnet-4-6", "--region", "us", "--json").object
+    assert (found["region"], found["tiers"]["batch"]["usd_per_million"]["input"]) == ("us", "1.65")
+    assert "1.1 times" in found["tiers"]["batch"]["source"]
+    (line,) = json.loads(shell("price", "compare", "claude-sonnet-4-6", "--region", "us", "--json").out)
+    assert (line["realtime_output"], line["batch_output"]) == ("16.50", "8.25")
+
+
+def test_a_price_of_ones_own_may_be_of_one_place_and_of_sound(shell: Shell) -> None:
+    own = ("openai/large", "--region", "eu", "--tier", "batch")
+    everywhere = ("openai/large", "--tier", "batch", "--input", "1")
+    assert shell("price", "set", *everywhere).code == 0
+    assert shell("price", "set", *own, "--input", "2", "--audio-input", "7", "--audio-output", "9").code == 0
+    here, there = (
+        shell("price", "openai/large", "--json", *where).object["tiers"]["batch"]["usd_per_million"]
+        for where in ((), ("--region", "eu"))
+    )
+    assert (here["input"], "audio_input" in here) == ("1.00", False)
+    assert (there["input"], there["audio_input"], there["audio_output"]) == ("2.00", "7.00", "9.00")
+    assert shell("price", "forget", *own).code == 0
+    assert shell("price", "openai/large", "--json", "--region", "eu").object["tiers"]["batch"] == {
+        **shell("price", "openai/large", "--json").object["tiers"]["batch"]
+    }
+
+
 def test_models_stand_beside_each_other(shell: Shell) -> None:
     ran = shell("price", "compare", "gpt-4.1-mini", "claude-haiku-4-5", "--json")
     mini, haiku = json.loads(ran.out)

@@ -29,7 +29,7 @@ COUNTS = st.integers(0, 10**7)
 
 
 def tokens(read: int, out: int, *, cached: int = 0, write: int = 0) -> Tokens:
-    return (read, cached, write, 0, out, 0)
+    return Tokens(read, cached, write, 0, out)
 
 
 @given(st.lists(st.tuples(COUNTS, COUNTS), max_size=20))
@@ -57,6 +57,39 @@ def test_what_is_unknown_is_none_and_never_zero() -> None:
     half = Price(model="m", tier="batch", rates=Rates(input=5))
     assert cost(tokens(1, 0), half) == 5
     assert cost(tokens(1, 1), half) is None
+
+
+HEARD = Rates(input=10, cached=1, output=100, audio_input=50, audio_cached=5, audio_output=300)
+
+
+def test_sound_and_pictures_cost_what_they_cost_where_that_is_said() -> None:
+    """A token of sound is not a token of text as well."""
+    used = Tokens(100, 40, output=20, audio_input=30, audio_cached=10, audio_output=5)
+    apart = 70 * 10 + 30 * 50 + 30 * 1 + 10 * 5 + 15 * 100 + 5 * 300
+    assert cost(used, Price(model="m", tier="batch", rates=HEARD)) == apart
+    plain = Rates(input=10, cached=1, output=100)
+    assert cost(used, Price(model="m", tier="batch", rates=plain)) == 100 * 10 + 40 + 20 * 100
+    drawn = Price(model="m", tier="batch", rates=Rates(input=10, output=100, image_output=900))
+    assert cost(Tokens(3, output=20, image_output=12), drawn) == 30 + 8 * 100 + 12 * 900
+    # A model with a price for sound that is read and none for what it says: nobody knows what that costs.
+    half = Price(model="m", tier="batch", rates=Rates(input=10, cached=1, output=100, audio_input=50))
+    assert cost(Tokens(100, output=20, audio_input=30), half) == 70 * 10 + 30 * 50 + 2000
+    assert cost(Tokens(100, output=20, audio_output=1), half) is None
+    assert cost(Tokens(100, 10, audio_cached=10), half) is None
+
+
+def test_what_sound_would_have_cost_without_a_cache() -> None:
+    pricing = JobPricing(JobPrices({"m": Price(model="m", tier="batch", rates=HEARD)}, {}))
+    used = Tokens(100, 40, output=20, audio_input=30, audio_cached=10)
+    assert pricing.uncached("m", used, "batch") == 100 * 10 + 40 * 50 + 2000
+
+
+def test_a_request_that_was_run_elsewhere_has_the_price_of_that_place() -> None:
+    there = Price(model="m", tier="batch", rates=Rates(input=110))
+    price = Price(model="m", tier="batch", rates=Rates(input=100), regions={"us": there})
+    assert cost(Tokens(3), price) == 300
+    assert cost(Tokens(3, region="us"), price) == 330
+    assert cost(Tokens(3, region="mars"), price) is None, "nobody here knows what that costs"
 
 
 def test_a_snapshot_is_billed_as_the_model_that_was_asked_for() -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfrate.base.money import PICO, per_million
+from halfrate.base.results import Tokens
 from halfrate.base.types import Price, Rates
 from halfrate.core.savings import Saving, of_rows, of_spend
 
@@ -15,7 +16,7 @@ SHARES = st.fractions(min_value=0, max_value=1, max_denominator=10_000)
 
 
 def test_a_weekly_run_of_200_000_rows() -> None:
-    run = of_rows(200_000, (300, 0, 0, 0, 50, 0), REALTIME, BATCH)
+    run = of_rows(200_000, Tokens(300, output=50), REALTIME, BATCH)
     assert run is not None
     assert run == Saving(330 * PICO, 165 * PICO)
     assert run.times(52).saved == 8_580 * PICO
@@ -23,7 +24,7 @@ def test_a_weekly_run_of_200_000_rows() -> None:
 
 
 def test_ten_million_tokens_a_day() -> None:
-    day = of_rows(1, (8_000_000, 0, 0, 0, 2_000_000, 0), REALTIME, BATCH)
+    day = of_rows(1, Tokens(8_000_000, output=2_000_000), REALTIME, BATCH)
     assert day is not None
     assert day == Saving(54 * PICO, 27 * PICO)
     assert day.times(30) == Saving(1_620 * PICO, 810 * PICO)
@@ -38,8 +39,8 @@ def test_a_bill_of_which_a_part_can_wait() -> None:
 
 
 def test_an_unknown_price_makes_the_saving_unknown() -> None:
-    assert of_rows(1, (1, 0, 0, 0, 1, 0), REALTIME, None) is None
-    assert of_rows(1, (0, 1, 0, 0, 0, 0), REALTIME, BATCH) is None, "nobody knows what a cached token costs"
+    assert of_rows(1, Tokens(1, output=1), REALTIME, None) is None
+    assert of_rows(1, Tokens(cached=1), REALTIME, BATCH) is None, "nobody knows what a cached token costs"
 
 
 def test_nothing_saves_nothing() -> None:

@@ -17,7 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from halfrate.base.errors import HELD_UP, OutcomeUnknown, Refused, SettingsError
-from halfrate.base.results import Kind
+from halfrate.base.results import Kind, Tokens
 from halfrate.providers.base import Account, Blame, Call, CallRefused, Intent
 from halfrate.providers.bedrock import Bedrock
 from halfrate.providers.bedrock_wire import fault_in, folder_of, region_of, runtime_url, signer
@@ -454,7 +454,7 @@ def test_a_call_is_a_result_line() -> None:
     assert reader.plain is not None
     assert reader.plain([answered.line]).numbers == [7]
     row = reader.general(answered.line)
-    assert (row.kind, row.tokens, row.answer) == (Kind.SUCCEEDED, (3, 0, 0, 0, 1, 0), b'"a"')
+    assert (row.kind, row.tokens, row.answer) == (Kind.SUCCEEDED, Tokens(3, output=1), b'"a"')
 
 
 @pytest.mark.parametrize(

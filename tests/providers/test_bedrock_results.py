@@ -82,7 +82,7 @@ def test_claude_and_converse_go_the_quick_way() -> None:
         assert (rows.numbers, len(rows.rest)) == ([7, 9], 1)
     mixed = READER.plain([line(CLAUDE), line(CONVERSE, 8)])
     assert len(mixed.numbers) + len(mixed.rest) == 2
-    expected = (Kind.SUCCEEDED, TEXT, (100, 30, 20, 50, 9, 0), "end_turn", CLAUDE["model"], None)
+    expected = (Kind.SUCCEEDED, TEXT, Tokens(100, 30, 20, 50, 9), "end_turn", CLAUDE["model"], None)
     assert seen(line(CLAUDE)) == expected
     # An error beside an answer is no usual line.
     assert READER.plain([line(CLAUDE, error={"errorCode": 500})]).numbers == []
@@ -91,7 +91,7 @@ def test_claude_and_converse_go_the_quick_way() -> None:
 @pytest.mark.parametrize(
     ("output", "answer", "tokens", "finish"),
     [
-        (CONVERSE, TEXT, (100, 30, 70, 0, 9, 0), "end_turn"),
+        (CONVERSE, TEXT, Tokens(100, 30, 70, output=9), "end_turn"),
         (
             {
                 "generation": TEXT,
@@ -100,7 +100,7 @@ def test_claude_and_converse_go_the_quick_way() -> None:
                 "stop_reason": "length",
             },
             TEXT,
-            (12, 0, 0, 0, 3, 0),
+            Tokens(12, output=3),
             "length",
         ),
         ({"outputs": [{"text": TEXT, "stop_reason": "stop"}]}, TEXT, None, "stop"),
@@ -110,14 +110,14 @@ def test_claude_and_converse_go_the_quick_way() -> None:
                 "results": [{"tokenCount": 6, "outputText": TEXT, "completionReason": "FINISH"}],
             },
             TEXT,
-            (5, 0, 0, 0, 6, 0),
+            Tokens(5, output=6),
             "FINISH",
         ),
-        ({"embedding": [0.5, 1], "inputTextTokenCount": 5}, [0.5, 1], (5, 0, 0, 0, 0, 0), "stop"),
+        ({"embedding": [0.5, 1], "inputTextTokenCount": 5}, [0.5, 1], Tokens(5), "stop"),
         (
             {"embeddingsByType": {"binary": [0, 1]}, "inputTextTokenCount": 5},
             {"binary": [0, 1]},
-            (5, 0, 0, 0, 0, 0),
+            Tokens(5),
             "stop",
         ),
         ({"id": "1", "embeddings": [[0.5, 1]], "texts": ["a"]}, [0.5, 1], None, "stop"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfrate.base.errors import OutcomeUnknown, Refused
-from halfrate.base.results import Kind
+from halfrate.base.results import Kind, Tokens
 from halfrate.core.pacing import Window
 from halfrate.providers import anthropic_calls, anthropic_results, openai_calls, openai_results
 from halfrate.providers.answers import Answer
@@ -123,7 +123,7 @@ def test_an_openai_reply_is_a_line_of_an_output_file() -> None:
     assert (line["custom_id"], line["error"], line["response"]["request_id"]) == (f"{PREFIX}7", None, "req_9")
     row = OPENAI.general(reply.line)
     assert (row.row, row.kind, json.loads(bytes(row.answer))) == (7, Kind.SUCCEEDED, "hi\u2028")
-    assert row.tokens == (10, 0, 0, 0, 4, 0)
+    assert row.tokens == Tokens(10, output=4)
     # The quick reader takes it for an answered row of a batch.
     assert OPENAI.plain is not None
     assert OPENAI.plain([reply.line]).numbers == [7]
@@ -164,7 +164,7 @@ def test_an_anthropic_reply_is_a_line_of_a_batchs_results() -> None:
         7,
         Kind.SUCCEEDED,
         b'"hi"',
-        (10, 0, 0, 0, 4, 0),
+        Tokens(10, output=4),
     )
     assert ANTHROPIC.plain is not None
     assert ANTHROPIC.plain([reply.line]).numbers == [7]

@@ -51,7 +51,7 @@ GONE: Any = "<gone>"
 TEXT = "ünï \u2028\n"
 MODEL = "gpt-4.1-mini-2025-04-14"
 CLAUDE = "claude-haiku-4-5-20251001"
-PLAIN: Tokens = (100, 0, 0, 0, 9, 0)
+PLAIN = Tokens(100, output=9)
 NOT_UNDERSTOOD = "the result has a form that is not understood"
 
 BODY = "response.body"
@@ -227,16 +227,35 @@ DETAILS = f"{USAGE}.prompt_tokens_details"
         ({DETAILS: GONE}, TEXT, PLAIN, "stop"),
         ({DETAILS: None, f"{USAGE}.completion_tokens_details": None}, TEXT, PLAIN, "stop"),
         ({DETAILS: {}}, TEXT, PLAIN, "stop"),
-        ({f"{DETAILS}.cached_tokens": 64}, TEXT, (36, 64, 0, 0, 9, 0), "stop"),
+        ({f"{DETAILS}.cached_tokens": 64}, TEXT, Tokens(36, 64, output=9), "stop"),
         ({f"{DETAILS}.cached_tokens": None}, TEXT, PLAIN, "stop"),
-        ({DETAILS: {"cached_tokens": 10, "cache_write_tokens": 20}}, TEXT, (70, 10, 20, 0, 9, 0), "stop"),
+        (
+            {DETAILS: {"cached_tokens": 10, "cache_write_tokens": 20}},
+            TEXT,
+            Tokens(70, 10, 20, output=9),
+            "stop",
+        ),
         (
             {f"{USAGE}.completion_tokens_details.reasoning_tokens": 4},
             TEXT,
-            (100, 0, 0, 0, 9, 4),
+            Tokens(100, output=9, reasoning=4),
             "stop",
         ),
-        ({f"{USAGE}.completion_tokens": GONE}, TEXT, (100, 0, 0, 0, 0, 0), "stop"),
+        ({f"{USAGE}.completion_tokens": GONE}, TEXT, Tokens(100), "stop"),
+        ({f"{DETAILS}.audio_tokens": 60}, TEXT, Tokens(100, output=9, audio_input=60), "stop"),
+        (
+            {
+                DETAILS: {
+                    "cached_tokens": 64,
+                    "audio_tokens": 60,
+                    "cached_tokens_details": {"audio_tokens": 40},
+                },
+                f"{USAGE}.completion_tokens_details.audio_tokens": 5,
+            },
+            TEXT,
+            Tokens(36, 64, output=9, audio_input=20, audio_cached=40, audio_output=5),
+            "stop",
+        ),
         ({f"{CHOICE}.finish_reason": GONE}, TEXT, PLAIN, ""),
         ({f"{CHOICE}.finish_reason": None}, TEXT, PLAIN, ""),
         ({f"{CHOICE}.finish_reason": "length"}, TEXT, PLAIN, "length"),
@@ -268,7 +287,7 @@ def test_answered_chats(
 )
 def test_no_count_is_below_zero(read: Read) -> None:
     result = read(encoded(changed(chat(), {f"{DETAILS}.cached_tokens": 130})))
-    assert result.tokens == (0, 130, 0, 0, 9, 0)
+    assert result.tokens == Tokens(cached=130, output=9)
 
 
 @CHAT_WAYS
@@ -382,13 +401,13 @@ OUTPUT = f"{BODY}.output"
         (
             {f"{USAGE}.input_tokens_details": {"cached_tokens": 64, "cache_write_tokens": 6}},
             TEXT,
-            (30, 64, 6, 0, 9, 0),
+            Tokens(30, 64, 6, output=9),
             "completed",
         ),
         (
             {f"{USAGE}.output_tokens_details.reasoning_tokens": 4},
             TEXT,
-            (100, 0, 0, 0, 9, 4),
+            Tokens(100, output=9, reasoning=4),
             "completed",
         ),
         ({f"{USAGE}.input_tokens_details": None}, TEXT, PLAIN, "completed"),
@@ -416,13 +435,13 @@ def test_responses_without_an_answer(changes: dict[str, Any], kind: Kind, error:
 @pytest.mark.parametrize(
     ("changes", "answer", "tokens"),
     [
-        ({}, [0.5, -1e-05], (8, 0, 0, 0, 0, 0)),
+        ({}, [0.5, -1e-05], Tokens(8)),
         (
             {f"{BODY}.data": [{"index": 1, "embedding": [2]}, {"index": 0, "embedding": [1]}]},
             [[1], [2]],
-            (8, 0, 0, 0, 0, 0),
+            Tokens(8),
         ),
-        ({f"{BODY}.data.0.embedding": "AAAA"}, "AAAA", (8, 0, 0, 0, 0, 0)),
+        ({f"{BODY}.data.0.embedding": "AAAA"}, "AAAA", Tokens(8)),
         ({USAGE: GONE, f"{BODY}.extra": 1}, [0.5, -1e-05], None),
     ],
 )
@@ -483,10 +502,14 @@ HALVES = {"ephemeral_5m_input_tokens": 8, "ephemeral_1h_input_tokens": 12}
         ({SPENT: None}, TEXT, None, "end_turn"),
         ({SPENT: {"input_tokens": 100, "output_tokens": 9}}, TEXT, PLAIN, "end_turn"),
         ({WRITTEN: None, READ: None}, TEXT, PLAIN, "end_turn"),
-        ({READ: 64}, TEXT, (100, 64, 0, 0, 9, 0), "end_turn"),
-        ({WRITTEN: 20, SPLIT: GONE}, TEXT, (100, 0, 20, 0, 9, 0), "end_turn"),
-        ({WRITTEN: 20, SPLIT: None}, TEXT, (100, 0, 20, 0, 9, 0), "end_turn"),
-        ({READ: 5, WRITTEN: 20, SPLIT: HALVES}, TEXT, (100, 5, 8, 12, 9, 0), "end_turn"),
+        ({READ: 64}, TEXT, Tokens(100, 64, output=9), "end_turn"),
+        ({WRITTEN: 20, SPLIT: GONE}, TEXT, Tokens(100, write_5m=20, output=9), "end_turn"),
+        ({WRITTEN: 20, SPLIT: None}, TEXT, Tokens(100, write_5m=20, output=9), "end_turn"),
+        ({f"{SPENT}.inference_geo": "us"}, TEXT, Tokens(100, output=9, region="us"), "end_turn"),
+        ({f"{SPENT}.inference_geo": "global"}, TEXT, PLAIN, "end_turn"),
+        ({f"{SPENT}.inference_geo": "not_available"}, TEXT, PLAIN, "end_turn"),
+        ({f"{SPENT}.inference_geo": None}, TEXT, PLAIN, "end_turn"),
+        ({READ: 5, WRITTEN: 20, SPLIT: HALVES}, TEXT, Tokens(100, 5, 8, 12, 9), "end_turn"),
         ({"extra": [1], "result.extra": {}, f"{MESSAGE}.extra": None}, TEXT, PLAIN, "end_turn"),
         ({f"{SPENT}.extra": {"x": 1}, f"{CONTENT}.0.extra": [[]]}, TEXT, PLAIN, "end_turn"),
     ],

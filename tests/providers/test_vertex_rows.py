@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from halfrate.base.errors import InputError
 from halfrate.base.ids import row_prefix, shard_id
-from halfrate.base.results import MAY_BE_PAID, Kind, UnreadableLine
+from halfrate.base.results import MAY_BE_PAID, Kind, Tokens, UnreadableLine
 from halfrate.base.types import Framing, Limits
 from halfrate.providers.vertex_results import (
     ENVELOPE,
@@ -136,7 +136,7 @@ def test_a_row_of_a_table_holds_the_request_as_text(text: str, row: int) -> None
 def test_an_answer() -> None:
     for found in (READER.general(line(answered())), READER.general(line(answered(), None))):
         assert (found.row, found.kind, bytes(found.answer)) == (7, Kind.SUCCEEDED, b'"ok"')
-        assert found.tokens == (4, 5, 0, 0, 6, 2)
+        assert found.tokens == Tokens(4, 5, output=6, reasoning=2)
         assert (found.model, found.finish) == ("gemini-2.5-flash", "stop")
 
 
@@ -153,7 +153,7 @@ def test_usual_lines_go_the_quick_way_and_all_others_the_general_one() -> None:
     found = READER.plain([odd[0], *usual, *odd[1:]])
     assert found.numbers == [10, 11, 12]
     assert list(found.rest) == odd
-    assert READER.tokens(found.usages[0]) == (4, 5, 0, 0, 6, 2)
+    assert READER.tokens(found.usages[0]) == Tokens(4, 5, output=6, reasoning=2)
 
 
 def test_an_answer_counts_whatever_is_said_beside_it() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from halfrate.base.results import Kind
+from halfrate.base.results import Kind, Tokens
 from halfrate.base.types import (
     Envelope,
     Framing,
@@ -33,7 +33,7 @@ ARRAY = Framing(b'{"requests":[\n', b",\n", b"\n]}\n")
 MESSAGES = Envelope(b'{"custom_id":"', b'","params":', b"}")
 BODY = (b'{"messages":[{"role":"user","content":', b"}]}")
 
-COSTLY = ((3, 1, 0, 0, 5, 0), 42_000_000, "gpt-x", "stop")
+COSTLY = (Tokens(3, 1, output=5), 42_000_000, "gpt-x", "stop")
 """Tokens, cost, model and finish reason of a record."""
 
 

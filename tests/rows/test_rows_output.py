@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfrate.base.errors import InputError, SettingsError, StorageError, UsageError
+from halfrate.base.results import Tokens
 from halfrate.base.types import Outcome
 from halfrate.rows.collect import COLUMNS, RecordFormat
 from halfrate.rows.output import ShardView, Snapshot, output_format, write_output
@@ -112,7 +113,7 @@ def test_a_byte_order_mark_is_not_copied_however_long_the_first_row(tmp_path: Pa
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_costs_are_exact(tmp_path: Path, form: str) -> None:
     costs = (42_000_000, 0, 3 * 10**12)
-    records = [RecordFormat({}).answered(b'"a"', (1, 0, 0, 0, 2, 0), cost, "m%d", "stop") for cost in costs]
+    records = [RecordFormat({}).answered(b'"a"', Tokens(1, output=2), cost, "m%d", "stop") for cost in costs]
     source = snapshot(tmp_path, b"{}\n" * 3, "jsonl")
     out = write(source, shards_of(tmp_path, records, 3), tmp_path / f"out.{form}")
     found: list[Any]

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from halfrate.base.results import Tokens
 from halfrate.rows.collect import RecordFormat
 from halfrate.rows.records import ShardView
 from halfrate.rows.results import ResultRecord, iter_results
@@ -10,7 +11,7 @@ from .made import UNKNOWN, answered, outcome_file, refused, shards_of
 
 def test_results_are_python_values(tmp_path: Path) -> None:
     form = RecordFormat({})
-    exact = form.answered(b'"x"', (1, 2, 3, 4, 5, 6), 1_234_567_890_123_456, "m", "stop")
+    exact = form.answered(b'"x"', Tokens(1, 2, 3, 4, 5, 6), 1_234_567_890_123_456, "m", "stop")
     unpriced = form.answered(b"null", None, None, "m", "")
     records = [answered("text"), answered({"k": [1.5, None]}), refused("400: no"), exact, unpriced, None]
     shards = [ShardView(0, 6, (outcome_file(tmp_path / "0", records),)), ShardView(6, 1, ())]

@@ -36,6 +36,7 @@ input = "0.60"
 output = "3.00"
 batch_input = "0.30"
 batch_output = "1.50"
+batch_cached = "0.30"
 
 [prices.cohere."embed-v4.0"]
 input = "0.12"
@@ -48,24 +49,28 @@ input = "0.40"
 output = "1.20"
 batch_input = "0.20"
 batch_output = "0.60"
+batch_cached = "0.20"
 
 [prices.deepinfra."meta-llama/Llama-3.3-70B-Instruct-Turbo"]
 input = "0.10"
 output = "0.30"
 batch_input = "0.08"
 batch_output = "0.24"
+batch_cached = "0.08"
 
 [prices.doubleword."openai/gpt-oss-20b"]
 input = "0.04"
 output = "0.30"
 batch_input = "0.02"
 batch_output = "0.15"
+batch_cached = "0.02"
 
 [prices.novita."openai/gpt-oss-120b"]
 input = "0.05"
 output = "0.25"
 batch_input = "0.025"
 batch_output = "0.125"
+batch_cached = "0.025"
 """
 
 

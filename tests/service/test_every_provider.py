@@ -1,6 +1,7 @@
 """One scenario, every provider: the same promises, held to the same witness."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,14 +9,19 @@ import pytest
 
 from halfrate.core.job import JobState
 from halfrate.core.lifecycle import Shard
+from halfrate.core.pricing import usage_cost
+from halfrate.emulator import CacheModel
 from halfrate.providers.base import BatchView, Intent
 from halfrate.providers.registry import adapter_class
 from halfrate.service.jobs import Service
+from halfrate.service.prices import set_price
 
 from .office import Office
 from .providers import MODELS
 
 Offices = Callable[..., Office]
+# Where nothing is cached that is not marked.
+MARKED: dict[str, dict[str, Any]] = {"anthropic": {"cache": "1h"}}
 EVERY = pytest.mark.parametrize("provider", MODELS)
 
 
@@ -50,6 +56,68 @@ def test_what_a_batch_finished_before_its_window_ended_is_kept(office: Offices, 
     report = desk.run(desk.ask(60))
     desk.assert_sound(report)
     assert report.attempts == 2
+
+
+# Their emulation has no prompt cache, as they themselves have none in batches or say nothing of it.
+UNCACHED = {"bedrock", "cohere", "voyage"}
+
+
+# Nobody says what a cached token of theirs costs: then it is unknown, unless somebody does.
+CACHED_PRICES = {
+    "groq": {"input": "0.295", "output": "0.395", "cached": "0.295"},
+    "together": {"input": "0.44", "output": "0.44", "cached": "0.44"},
+}
+
+
+@EVERY
+def test_cached_tokens_and_what_a_batch_finished_before_its_end_are_paid_at_their_price(
+    office: Offices, provider: str
+) -> None:
+    cache = CacheModel(hit_rate=0.7, within_batch=True)
+    desk = office(provider, "batch-expire:times=1,done=0.5", cache=cache)
+    if provider in CACHED_PRICES:
+        _, _, model = MODELS[provider].partition("/")
+        set_price(provider, model, "batch", CACHED_PRICES[provider])
+    system = None if provider in {"cohere", "voyage"} else "Read the following rules with care. " * 500
+    report = desk.run(desk.ask(60, system=system, **MARKED.get(provider, {})))
+    desk.assert_sound(report)
+    assert report.attempts == 2
+    assert report.usage.cached == desk.meter()["tokens"]["cached"]
+    assert (report.usage.cached > 0) == (provider not in UNCACHED)
+
+
+LONG = {
+    "openai": "openai/gpt-5.6-luna",
+    "anthropic": "anthropic/claude-sonnet-4-5",
+    "gemini": "gemini/gemini-2.5-pro",
+    "vertex": "vertex/gemini-2.5-pro",
+    "xai": "xai/grok-4.3",
+}
+"""Models that cost more above so many tokens of input."""
+
+
+@pytest.mark.parametrize("provider", LONG)
+def test_each_long_request_is_paid_at_the_price_of_long_ones(office: Offices, provider: str) -> None:
+    desk = office(
+        provider,
+        "batch-expire:times=1,done=0.5",
+        "row-error:rate=0.2,status=500",
+        cache=CacheModel(hit_rate=0.5, within_batch=True),
+    )
+    path = desk.folder / "rows.jsonl"
+    # Twelve short and four long, of 300,000 tokens each.
+    with path.open("w") as file:
+        for n in range(16):
+            thought = "Think of it. " * (100_000 if n % 4 == 3 else 1)
+            file.write(json.dumps({"n": n, "q": f"What is {n} plus {n}? {thought}"}) + "\n")
+    report = desk.run(desk.ask(input=path, model=LONG[provider], max_attempts=8))
+    desk.assert_sound(report)
+    (price,) = report.job.prices.batch.values()
+    assert price is not None
+    assert report.cost is not None
+    at_the_price_of_short_ones = usage_cost(report.usage, price.rates)
+    assert at_the_price_of_short_ones is not None
+    assert report.cost > 1.4 * at_the_price_of_short_ones
 
 
 @EVERY

@@ -6,8 +6,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from halfrate.core.pricing import usage_cost
 from halfrate.emulator import CacheModel
 from halfrate.service.drafts import Ask
 
@@ -99,3 +101,88 @@ def test_what_a_job_cost_adds_up_row_by_row(office: Offices) -> None:
     assert (
         sum(Decimal(row["cost_usd"]) for row in rows) * 10**12 == report.cost == desk.meter()["picodollars"]
     )
+
+
+def spoken(number: int) -> dict[str, Any]:
+    """A request with sound in it: some that is shared, and its own."""
+    sound = {"inlineData": {"mimeType": "audio/wav", "data": "QUJD" * (2000 + 100 * number)}}
+    shared = {"inlineData": {"mimeType": "audio/wav", "data": "REVG" * 3000}}
+    return {
+        "key": f"call-{number}",
+        "request": {
+            "contents": [
+                {"role": "user", "parts": [shared, {"text": "Rules to be read with care. " * 200}]},
+                {"role": "model", "parts": [{"text": "Understood."}]},
+                {"role": "user", "parts": [sound, {"text": f"What is said in number {number}?"}]},
+            ]
+        },
+    }
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-3.1-flash-lite"])
+@pytest.mark.parametrize("provider", ["gemini", "vertex"])
+def test_sound_costs_what_sound_costs(office: Offices, tmp_path: Path, provider: str, model: str) -> None:
+    desk = office(
+        provider, "batch-expire:times=1,done=0.5", cache=CacheModel(hit_rate=0.7, within_batch=True)
+    )
+    path = tmp_path / "batch.jsonl"
+    lines = [spoken(n) for n in range(20)]
+    if provider == "vertex":
+        lines = [{"request": line["request"]} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = desk.run(Ask(input=path, model=f"{provider}/{model}"))
+    assert report.succeeded == 20
+    usage = report.usage
+    assert report.cost == desk.meter()["picodollars"]
+    assert usage.audio_input > 20 * 8
+    assert 0 < usage.audio_cached < usage.cached
+    # As text it would have been cheaper.
+    price = report.job.prices.batch[model]
+    assert price is not None
+    assert report.cost is not None
+    assert report.cost > (
+        usage_cost(msgspec.structs.replace(usage, audio_input=0, audio_cached=0), price.rates) or 0
+    )
+
+
+def test_what_must_be_run_in_one_country_costs_what_it_costs_there(office: Offices) -> None:
+    desk = office("anthropic", "row-error:rate=0.2,status=529")
+    model = "anthropic/claude-sonnet-4-6"
+    asked = {"model": model, "max_attempts": 8}
+    elsewhere = desk.submit(desk.ask(40, **asked)).prices.batch["claude-sonnet-4-6"]
+    desk = office("anthropic", "row-error:rate=0.2,status=529")
+    report = desk.run(desk.ask(40, params={"inference_geo": "us"}, **asked))
+    desk.assert_sound(report)
+    assert report.cost is not None
+    assert report.saved == report.cost
+    here = report.job.prices.batch["claude-sonnet-4-6"]
+    assert here is not None
+    assert elsewhere is not None
+    assert (here.rates.input or 0) * 10 == (elsewhere.rates.input or 0) * 11
+    assert report.cost == usage_cost(report.usage, here.rates)
+
+
+def test_rows_of_one_job_may_be_run_in_different_places(office: Offices, tmp_path: Path) -> None:
+    desk = office("anthropic")
+    places = [{}, {"inference_geo": "us"}, {"inference_geo": "global"}]
+    lines = [
+        {
+            "custom_id": f"{n}",
+            "params": {
+                "model": "claude-sonnet-4-6",
+                "max_tokens": 64,
+                "messages": [{"role": "user", "content": f"What is {n} plus {n}?"}],
+                **places[n % 3],
+            },
+        }
+        for n in range(30)
+    ]
+    path = tmp_path / "batch.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = desk.run(Ask(input=path))
+    assert report.succeeded == 30
+    assert report.cost == desk.meter()["picodollars"]
+    price = report.job.prices.batch["claude-sonnet-4-6"]
+    assert price is not None
+    assert report.cost is not None
+    assert report.cost > (usage_cost(report.usage, price.rates) or 0)

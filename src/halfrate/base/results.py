@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -40,8 +40,28 @@ COST_UNKNOWN: Final = frozenset({MAY_BE_PAID, RESULTS_GONE})
 
 FINAL: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
 
-Tokens: TypeAlias = tuple[int, int, int, int, int, int]
-"""Uncached input, cached, written for 5 minutes, written for 1 hour, output, reasoning (part of output)."""
+
+class Tokens(NamedTuple):
+    """What one request used. The first four are the input, and no token is in two of them."""
+
+    input: int = 0
+    cached: int = 0
+    write_5m: int = 0
+    write_1h: int = 0
+    output: int = 0
+    reasoning: int = 0
+    """Part of `output`, as all of the following are that end in it; the others are part of `input` and `cached`."""
+    audio_input: int = 0
+    audio_cached: int = 0
+    audio_output: int = 0
+    image_output: int = 0
+    region: str = ""
+    """Where the provider says that it was run, if that is not where every request of the account is."""
+
+    @property
+    def read(self) -> int:
+        """All of the input, whatever it cost."""
+        return self.input + self.cached + self.write_5m + self.write_1h
 
 
 class ResultRow(msgspec.Struct, frozen=True, gc=False):

@@ -159,6 +159,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     # Money.
     discount: str = "50 %"
     """Off the price of real time, for people: what a model costs stands in the price book."""
+    region_in_url: str = ""
+    """Where an account's requests are run, if that has a price of its own: the group of this in the account's URL."""
+    region_field: str = ""
+    """The field of a request that says so. What it was billed as stands in the result."""
     cache_stacks: bool | None = None
     """Whether cached tokens are cheaper still in a batch. None: the provider does not say, or it differs."""
     cache: CacheRules = CacheRules()
@@ -207,20 +211,40 @@ class Usage(msgspec.Struct, frozen=True):
     output: int = 0
     reasoning: int = 0
     """Part of `output`, shown for information."""
+    audio_input: int = 0
+    """Part of `input`, as `audio_cached` is of `cached`, and the following are of `output`."""
+    audio_cached: int = 0
+    audio_output: int = 0
+    image_output: int = 0
 
     @property
     def total_input(self) -> int:
         return self.input + self.cached + self.write_5m + self.write_1h
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Picodollars per token. None means unknown, which is never zero."""
+class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Picodollars per token. None means unknown, which is never zero.
+
+    A model with no rate for audio at all does not price it apart: it costs what text does. The same of images.
+    """
 
     input: int | None = None
     cached: int | None = None
     write_5m: int | None = None
     write_1h: int | None = None
     output: int | None = None
+    audio_input: int | None = None
+    audio_cached: int | None = None
+    audio_output: int | None = None
+    image_output: int | None = None
+
+    @property
+    def audio_apart(self) -> bool:
+        return not self.audio_input is self.audio_cached is self.audio_output is None
+
+    @property
+    def image_apart(self) -> bool:
+        return self.image_output is not None
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +263,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     since: str | None = None
     source: str = ""
+    regions: dict[str, "Price"] = {}
+    """What it costs where a result says that it was run elsewhere: the name of the place -> its price."""
 
 
 class JobPrices(msgspec.Struct, frozen=True):

@@ -175,6 +175,10 @@ _FIGURES: Final = (
     "cached_tokens",
     "cache_write_tokens",
     "output_tokens",
+    "reasoning_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "image_output_tokens",
     "cost_usd",
     "realtime_cost_usd",
     "saved_usd",
@@ -189,9 +193,15 @@ def _figures(line: CostLine) -> tuple[int | str | None, ...]:
     """Values of _FIGURES. Money in USD as exact decimal text, None where unknown."""
     usage = line.usage
     counts = (line.rows, usage.total_input, usage.cached, usage.write_5m + usage.write_1h, usage.output)
+    parts = (
+        usage.reasoning,
+        usage.audio_input + usage.audio_cached,
+        usage.audio_output,
+        usage.image_output,
+    )
     saved = (line.saved, line.cache_saved)
     amounts = (line.cost, line.realtime_cost, *saved, line.waste, line.rescue)
-    return (*counts, *map(money, amounts), line.doubts)
+    return (*counts, *parts, *map(money, amounts), line.doubts)
 
 
 def _json(lines: list[CostLine], names: tuple[str, ...]) -> bytes:

@@ -19,8 +19,19 @@ from halfrate.service.prices import (
     today,
 )
 
-_KINDS: Final = ("input", "cached", "write_5m", "write_1h", "output")
-_HEADS: Final = ("in", "cached", "write 5 min", "write 1 h", "out")
+_HEADS: Final = {
+    "input": "in",
+    "cached": "cached",
+    "write_5m": "write 5 min",
+    "write_1h": "write 1 h",
+    "output": "out",
+    "audio_input": "audio in",
+    "audio_cached": "audio cached",
+    "audio_output": "audio out",
+    "image_output": "images out",
+}
+_KINDS: Final = tuple(_HEADS)
+_TEXT: Final = _KINDS[:5]
 _STACKS: Final = {True: "yes", False: "no", None: "not said"}
 
 
@@ -63,37 +74,46 @@ def price() -> None:
     halfrate price openai/gpt-4.1-mini
     halfrate price claude-haiku-4-5 --at 2026-01-31
     halfrate price compare openai/gpt-4.1-mini claude-haiku-4-5
-    halfrate price set acme/large --input 1.20 --output 4.80
+    halfrate price set openai/gpt-4.1-mini --tier batch --input 0.15 --output 0.60
     """
 
 
 _AT = click.option("--at", "day", type=_Day(), default=today, metavar="DATE", help="As of that day; today.")
+_REGION = click.option(
+    "--region",
+    default="",
+    metavar="PLACE",
+    help="Where requests are run in one place for certain, as us or eu.",
+)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
 @price.command(hidden=True)
 @click.argument("model")
 @_AT
+@_REGION
 @_AS_JSON
-def show(model: str, day: str, as_json: bool) -> int:
+def show(model: str, day: str, region: str, as_json: bool) -> int:
     """Show what MODEL costs."""
     book = price_book()
     provider, name = named_model(model, book)
-    found = tier_prices(book, provider, name, day)
+    found = tier_prices(book, provider, name, day, region)
     if as_json:
         echo_json(
             {
                 "model": f"{provider}/{next(iter(found.values())).model}",
                 "at": day,
+                "region": region or None,
                 "tiers": {tier: _object(one) for tier, one in found.items()},
             }
         )
         return 0
-    click.echo(f"{provider}/{next(iter(found.values())).model}, USD for a million tokens, {day}\n")
+    where = f", {region}" if region else ""
+    click.echo(f"{provider}/{next(iter(found.values())).model}, USD for a million tokens, {day}{where}\n")
     rows = [line for tier, one in found.items() for line in _lines(tier, one)]
     kept = [i for i, _ in enumerate(_KINDS) if any(row[i + 1] for row in rows)]
     shown = [(row[0], *(row[i + 1] for i in kept), row[-1]) for row in rows]
-    head = ("tier", *(_HEADS[i] for i in kept), "since")
+    head = ("tier", *(_HEADS[_KINDS[i]] for i in kept), "since")
     echo_table(head, shown, right=range(1, len(kept) + 1))
     click.echo()
     for source, tiers in _sources(found).items():
@@ -127,14 +147,17 @@ def _object(one: Price) -> dict[str, Any]:
 
 
 def _rates_object(rates: Rates) -> dict[str, str | None]:
-    return {kind: a_million(getattr(rates, kind)) or None for kind in _KINDS}
+    """What text costs, None where that is unknown, and what else has a price of its own."""
+    found = {kind: a_million(getattr(rates, kind)) or None for kind in _KINDS}
+    return {kind: value for kind, value in found.items() if value is not None or kind in _TEXT}
 
 
 @price.command(short_help="Set models beside each other.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @_AT
+@_REGION
 @_AS_JSON
-def compare(models: tuple[str, ...], day: str, as_json: bool) -> int:
+def compare(models: tuple[str, ...], day: str, region: str, as_json: bool) -> int:
     """Set models beside each other: input and output in real time and in a batch, and cached input in each.
 
     USD for a million tokens. Nothing stands where a price is unknown.
@@ -143,7 +166,7 @@ def compare(models: tuple[str, ...], day: str, as_json: bool) -> int:
     lines: list[dict[str, Any]] = []
     for model in models:
         provider, name = named_model(model, book)
-        found = tier_prices(book, provider, name, day)
+        found = tier_prices(book, provider, name, day, region)
         standard, batch = (found[tier].rates if tier in found else Rates() for tier in ("standard", "batch"))
         lines.append(
             {
@@ -166,7 +189,7 @@ def compare(models: tuple[str, ...], day: str, as_json: bool) -> int:
         for line in lines
     ]
     echo_table(head, rows, right=range(1, 7))
-    click.echo(f"\nUSD for a million tokens, {day}.")
+    click.echo(f"\nUSD for a million tokens, {day}{f', {region}' if region else ''}.")
     return 0
 
 
@@ -181,6 +204,13 @@ _RATE: Final = "USD for a million tokens."
 @click.option("--cached", metavar="USD", help="For input that was read from a cache.")
 @click.option("--write-5m", metavar="USD", help="For input that is written into a cache for five minutes.")
 @click.option("--write-1h", metavar="USD", help="For an hour.")
+@click.option(
+    "--audio-input", metavar="USD", help="For sound that is read; as text, if it has no price of its own."
+)
+@click.option("--audio-cached", metavar="USD", help="For sound that was read from a cache.")
+@click.option("--audio-output", metavar="USD", help="For sound that is made.")
+@click.option("--image-output", metavar="USD", help="For pictures that are made.")
+@click.option("--region", default="", metavar="PLACE", help="For requests that are run there alone.")
 @click.option("--since", type=_Day(), default=None, metavar="DATE", help="From that day on; from ever.")
 @click.option("--source", default="", metavar="TEXT", help="Where you have it from.")
 def set_(
@@ -191,6 +221,11 @@ def set_(
     cached: str | None,
     write_5m: str | None,
     write_1h: str | None,
+    audio_input: str | None,
+    audio_cached: str | None,
+    audio_output: str | None,
+    image_output: str | None,
+    region: str,
     since: str | None,
     source: str,
 ) -> int:
@@ -204,10 +239,14 @@ def set_(
         "cached": cached,
         "write_5m": write_5m,
         "write_1h": write_1h,
+        "audio_input": audio_input,
+        "audio_cached": audio_cached,
+        "audio_output": audio_output,
+        "image_output": image_output,
     }
     rates = {kind: value.strip().removeprefix("$") for kind, value in given.items() if value is not None}
     provider, name = _own_name(model)
-    path = set_price(provider, name, tier, rates, since=since, source=source)
+    path = set_price(provider, name, tier, rates, since=since, source=source, region=region)
     click.echo(f"Noted in {path}.")
     return 0
 
@@ -218,10 +257,11 @@ def set_(
 @click.option(
     "--since", type=_Day(), default=None, metavar="DATE", help="The one that was set from that day on."
 )
-def forget(model: str, tier: str, since: str | None) -> int:
+@click.option("--region", default="", metavar="PLACE", help="The one that was set for that place.")
+def forget(model: str, tier: str, since: str | None, region: str) -> int:
     """Forget what was set for MODEL: the price book's own price holds again."""
     provider, name = _own_name(model)
-    path = forget_price(provider, name, tier, since)
+    path = forget_price(provider, name, tier, since, region=region)
     click.echo(f"Gone from {path}.")
     return 0
 

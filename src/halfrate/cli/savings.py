@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from halfrate.base.money import a_million, per_million, show_usd, usd
+from halfrate.base.results import Tokens
 from halfrate.base.types import Price, Rates
 from halfrate.cli.amounts import Count, Share, ShareRange, Usd
 from halfrate.cli.text import echo_json, echo_table
@@ -68,7 +69,7 @@ def _of_rows(given: dict[str, Any], as_json: bool) -> int:
     if cached > read:
         raise click.UsageError("--cached-tokens are part of --input-tokens, and cannot be more.")
     name, standard, batch = _priced(given)
-    saving = of_rows(rows, (read - cached, cached, 0, 0, out, 0), standard, batch)
+    saving = of_rows(rows, Tokens(read - cached, cached, output=out), standard, batch)
     if saving is None:
         raise click.UsageError(
             f"{name} has no price for some of these tokens: say --input-price and --output-price."

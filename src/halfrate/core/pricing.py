@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from halfrate.base.results import Tokens
 from halfrate.base.types import JobPrices, Price, Rates, Usage
 
@@ -11,18 +13,22 @@ def cost(tokens: Tokens, price: Price | None) -> int | None:
 
     A long-context step is chosen by this request's own input, never by a sum over requests.
     """
+    if price is not None and tokens.region:
+        price = price.regions.get(tokens.region)
     if price is None:
         return None
     rates = price.rates
     if price.steps:
-        read = tokens[0] + tokens[1] + tokens[2] + tokens[3]
+        read = tokens.read
         for step in price.steps:
             if read > step.above:
                 rates = step.rates
+    counts = tokens[:5]
+    charged = (rates.input, rates.cached, rates.write_5m, rates.write_1h, rates.output)
+    if any(tokens[6:10]):
+        counts, charged = _apart(tokens, rates)
     total = 0
-    for count, rate in zip(
-        tokens, (rates.input, rates.cached, rates.write_5m, rates.write_1h, rates.output), strict=False
-    ):
+    for count, rate in zip(counts, charged, strict=True):
         if count:
             if rate is None:
                 return None
@@ -30,10 +36,37 @@ def cost(tokens: Tokens, price: Price | None) -> int | None:
     return total
 
 
+def _apart(tokens: Tokens, rates: Rates) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
+    """Tokens and what each costs, those that are no text beside the others where they have prices of their own."""
+    heard, again, spoken = tokens[6:9] if rates.audio_apart else (0, 0, 0)
+    drawn = tokens.image_output if rates.image_apart else 0
+    return (
+        tokens.input - heard,
+        tokens.cached - again,
+        tokens.write_5m,
+        tokens.write_1h,
+        tokens.output - spoken - drawn,
+        heard,
+        again,
+        spoken,
+        drawn,
+    ), (
+        rates.input,
+        rates.cached,
+        rates.write_5m,
+        rates.write_1h,
+        rates.output,
+        rates.audio_input,
+        rates.audio_cached,
+        rates.audio_output,
+        rates.image_output,
+    )
+
+
 def usage_cost(usage: Usage, rates: Rates) -> int | None:
     """Picodollars of tokens added up, at flat rates. For estimates: a bill is made request by request."""
     flat = Price(model="", tier="", rates=rates)
-    return cost((usage.input, usage.cached, usage.write_5m, usage.write_1h, usage.output, 0), flat)
+    return cost(Tokens(*msgspec.structs.astuple(usage)), flat)
 
 
 class JobPricing:
@@ -59,8 +92,11 @@ class JobPricing:
 
     def uncached(self, model: str, tokens: Tokens, tier: str) -> int | None:
         """What the same request would have cost in the same tier if nothing were cached."""
-        read = tokens[0] + tokens[1] + tokens[2] + tokens[3]
-        return self.paid(model, (read, 0, 0, 0, tokens[4], tokens[5]), tier)
+        heard = tokens.audio_input + tokens.audio_cached
+        plain = tokens._replace(
+            input=tokens.read, cached=0, write_5m=0, write_1h=0, audio_input=heard, audio_cached=0
+        )
+        return self.paid(model, plain, tier)
 
     def standard(self, model: str, tokens: Tokens) -> int | None:
         """What the same request would have cost in real time."""

@@ -47,6 +47,11 @@ def check(params: Document, version: str, *, batch: bool) -> Model:
     model = find_model(params["model"], PROVIDER)
     if model is None:
         raise ApiError(404, f"model: {params['model']}")
+    geo = params.get("inference_geo")
+    if geo is not None and not model.sited:
+        raise ApiError(400, f"inference_geo: {model.name} does not support this parameter")
+    if geo not in (None, "global", "us"):
+        raise ApiError(400, "inference_geo: Input should be 'global' or 'us'")
     return model
 
 
@@ -182,7 +187,15 @@ def answer(context: Context, params: Document, version: str, ask: Ask, tier: str
     total = count_tokens(params)
     cached = _cached(context, params, model, ask)
     written = cached["5m"] + cached["1h"]
-    tokens = Tokens(total - cached["read"] - written, cached["read"], cached["5m"], cached["1h"], output)
+    geo = str(params.get("inference_geo") or "global") if model.sited else "not_available"
+    tokens = Tokens(
+        total - cached["read"] - written,
+        cached["read"],
+        cached["5m"],
+        cached["1h"],
+        output,
+        at_home=geo == "us",
+    )
     document = {
         "id": context.new_id("msg_"),
         "type": "message",
@@ -201,7 +214,7 @@ def answer(context: Context, params: Document, version: str, ask: Ask, tier: str
             },
             "output_tokens": output,
             "service_tier": tier,
-            "inference_geo": "not_available",
+            "inference_geo": geo,
             "server_tool_use": None,
         },
     }

@@ -1,14 +1,15 @@
 """Anthropic's models and what they cost.
 
 Typed by hand on 2026-11-20 from Anthropic's pricing page and its guide to prompt caching (2026-10-06), standard and
-batch separately.
+batch separately. A call may be kept in the United States from Sonnet 4.6 and Opus 4.6 on, for a tenth more (data
+residency, 2026-11).
 """
 
 from halfrate.emulator._prices import Model, Rates, rates
 
 
-def _claude(name: str, snapshot: str, standard: Rates, batch: Rates) -> Model:
-    return Model(name, snapshot, "anthropic", standard, batch)
+def _claude(name: str, snapshot: str, standard: Rates, batch: Rates, *, sited: bool = False) -> Model:
+    return Model(name, snapshot, "anthropic", standard, batch, sited=sited)
 
 
 # Columns: input, output, cached input, cache write (5 minutes), cache write (1 hour).
@@ -34,6 +35,7 @@ MODELS = (
         "claude-sonnet-4-6",
         rates(3.00, 15.00, 0.30, 3.75, 6.00),
         rates(1.50, 7.50, 0.15, 1.875, 3.00),
+        sited=True,
     ),
     _claude(
         "claude-opus-4-5",
@@ -46,11 +48,13 @@ MODELS = (
         "claude-opus-5-5",
         rates(4.00, 20.00, 0.20, 5.00, 8.00),
         rates(2.00, 10.00, 0.10, 2.50, 4.00),
+        sited=True,
     ),
     _claude(
         "claude-sonnet-5-5",
         "claude-sonnet-5-5",
         rates(2.00, 10.00, 0.10, 2.50, 4.00),
         rates(1.00, 5.00, 0.05, 1.25, 2.00),
+        sited=True,
     ),
 )

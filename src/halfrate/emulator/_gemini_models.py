@@ -16,7 +16,14 @@ from halfrate.emulator._gemini_wire import camel, pick, pick_document, whole
 from halfrate.emulator._models import find_model
 from halfrate.emulator._prices import Model, Tokens
 from halfrate.emulator._rows import Answered, Ask
-from halfrate.emulator._tokens import IMAGE_TOKENS, REQUEST_OVERHEAD, cut, encoded_size, text_tokens
+from halfrate.emulator._tokens import (
+    AUDIO_BYTES_PER_TOKEN,
+    IMAGE_TOKENS,
+    REQUEST_OVERHEAD,
+    cut,
+    encoded_size,
+    text_tokens,
+)
 from halfrate.emulator._wire import ApiError, Document, as_document, as_list, documents
 
 _KNOWN = frozenset(
@@ -47,6 +54,11 @@ class _Prompt(msgspec.Struct, frozen=True):
     tokens: int
     prefix: str
     question: str
+    audio: int = 0
+    """Tokens of sound, part of `tokens`."""
+    before: int = 0
+    """Tokens before the last message, which a cache may know."""
+    audio_before: int = 0
 
 
 class _Written(msgspec.Struct, frozen=True):
@@ -107,9 +119,26 @@ def content_text(content: object) -> str:
     return "\n".join(filter(None, map(_part_text, parts)))
 
 
+def _media(part: Document) -> Document:
+    return pick_document(part, "inlineData") or pick_document(part, "fileData")
+
+
+def _heard(part: Document) -> bool:
+    return str(pick(_media(part), "mimeType")).startswith("audio/")
+
+
 def _pictures(content: Document) -> int:
-    parts = documents(content.get("parts"))
-    return sum(1 for part in parts if pick(part, "inlineData") or pick(part, "fileData"))
+    return sum(1 for part in documents(content.get("parts")) if _media(part) and not _heard(part))
+
+
+def _sounds(content: Document) -> list[str]:
+    """What each part says that is sound: its base64, or where it lies."""
+    parts = filter(_heard, documents(content.get("parts")))
+    return [str(_media(part).get("data") or pick(_media(part), "fileUri")) for part in parts]
+
+
+def _audio(contents: list[Document]) -> int:
+    return sum(-(-len(sound) // AUDIO_BYTES_PER_TOKEN) for content in contents for sound in _sounds(content))
 
 
 def _prompt(body: Document) -> _Prompt:
@@ -120,7 +149,17 @@ def _prompt(body: Document) -> _Prompt:
     extras = (body.get("tools"), pick(config, "responseSchema"), pick(config, "responseJsonSchema"))
     size = sum(len(text.encode(errors="replace")) for text in texts) + sum(map(encoded_size, extras))
     tokens = text_tokens(size) + REQUEST_OVERHEAD + sum(map(_pictures, contents)) * IMAGE_TOKENS
-    return _Prompt(tokens, "\n".join(texts[:-1]), content_text(users[-1]) if users else "")
+    prefix = "\n".join(texts[:-1])
+    heard = [sound for content in contents[:-1] for sound in _sounds(content)]
+    audio, audio_before = _audio(contents), _audio(contents[:-1])
+    return _Prompt(
+        tokens + audio,
+        "\n".join((prefix, *heard)),
+        content_text(users[-1]) if users else "",
+        audio,
+        text_tokens(len(prefix.encode(errors="replace"))) + audio_before,
+        audio_before,
+    )
 
 
 def count_tokens(body: Document) -> int:
@@ -215,7 +254,7 @@ def _written(body: Document, question: str, ask: Ask) -> _Written:
 def _cached(context: Context, model: Model, prompt: _Prompt, ask: Ask) -> int:
     """Tokens read from the implicit cache, which knows everything before the last message."""
     settings = context.cache.model
-    size = text_tokens(len(prompt.prefix.encode(errors="replace")))
+    size = prompt.before
     if settings is None or size < settings.openai_minimum:
         return 0
     key = context.cache.key(ask.project, model.provider, model.name, prompt.prefix)
@@ -234,8 +273,24 @@ def usage(tokens: Tokens, candidates: int, thoughts: int) -> Document:
         "totalTokenCount": tokens.prompt + tokens.output,
     }
     kept: Document = {key: count for key, count in found.items() if count}
-    kept["promptTokensDetails"] = [{"modality": "TEXT", "tokenCount": tokens.prompt}]
+    heard = tokens.audio + tokens.audio_cached
+    kept["promptTokensDetails"] = _modalities(tokens.prompt - heard, heard)
+    if tokens.cached:
+        kept["cacheTokensDetails"] = _modalities(tokens.cached - tokens.audio_cached, tokens.audio_cached)
     return kept
+
+
+def _modalities(text: int, audio: int) -> list[Document]:
+    found = (("TEXT", text), ("AUDIO", audio))
+    return [{"modality": name, "tokenCount": count} for name, count in found if count]
+
+
+def _counted(prompt: _Prompt, cached: int, output: int) -> Tokens:
+    """Of what is cached, sound is what remains when all text before the last message is taken from it."""
+    again = min(prompt.audio_before, cached)
+    return Tokens(
+        prompt.tokens - cached, cached, output=output, audio=prompt.audio - again, audio_cached=again
+    )
 
 
 def answer(context: Context, body: Document, model: Model, ask: Ask) -> Answered:
@@ -245,7 +300,7 @@ def answer(context: Context, body: Document, model: Model, ask: Ask) -> Answered
     cached = _cached(context, model, prompt, ask)
     document: Document = {"modelVersion": model.snapshot, "responseId": context.new_id("")}
     if ask.twist.refusal:
-        tokens = Tokens(prompt.tokens - cached, cached)
+        tokens = _counted(prompt, cached, 0)
         feedback = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
         return Answered({**feedback, "usageMetadata": usage(tokens, 0, 0), **document}, model, tokens)
     written = _written(body, prompt.question, ask)
@@ -257,6 +312,6 @@ def answer(context: Context, body: Document, model: Model, ask: Ask) -> Answered
         {"content": content, "finishReason": written.finish, "index": number} for number in range(wanted)
     ]
     output = written.tokens * wanted
-    tokens = Tokens(prompt.tokens - cached, cached, output=output + written.thoughts)
+    tokens = _counted(prompt, cached, output + written.thoughts)
     counted = {"usageMetadata": usage(tokens, output, written.thoughts)}
     return Answered({"candidates": candidates, **counted, **document}, model, tokens, written.thoughts)

@@ -362,4 +362,6 @@ def plus(one: Tokens, other: Tokens) -> Tokens:
         one.write_5m + other.write_5m,
         one.write_1h + other.write_1h,
         one.output + other.output,
+        one.audio + other.audio,
+        one.audio_cached + other.audio_cached,
     )

@@ -14,6 +14,9 @@ class Rates(msgspec.Struct, frozen=True):
     cached: int
     write_5m: int
     write_1h: int
+    audio: int | None = None
+    """Of sound that is read; None: as text."""
+    audio_cached: int | None = None
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -33,16 +36,24 @@ class Model(msgspec.Struct, frozen=True):
     """None: the model is not served in that tier, and a call that asks for it is served as any other."""
     flex: bool = False
     """Served in the flex tier, at the batch rates. A call that asks for it of another model is refused."""
+    sited: bool = False
+    """A call may ask for it to be run in one country, which costs a tenth more of everything."""
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """Tokens of one answered request. The four input kinds are disjoint; their sum is the prompt."""
+    """Tokens of one answered request. The four input kinds are disjoint; their sum is the prompt.
+
+    `audio` is part of `input`, `audio_cached` of `cached`. `at_home`: it was run in one country, as asked for.
+    """
 
     input: int = 0
     cached: int = 0
     write_5m: int = 0
     write_1h: int = 0
     output: int = 0
+    audio: int = 0
+    audio_cached: int = 0
+    at_home: bool = False
 
     @property
     def prompt(self) -> int:
@@ -63,16 +74,28 @@ def costs(model: Model, tier: str, tokens: Tokens) -> tuple[int, int, int, int, 
         rates = model.batch if discounted else model.standard
     if model.long_from and tokens.prompt > model.long_from:
         rates = (model.long_batch if discounted else model.long_standard) or rates
-    return (
-        tokens.input * rates.input,
-        tokens.cached * rates.cached,
+    audio = rates.input if rates.audio is None else rates.audio
+    audio_cached = rates.cached if rates.audio_cached is None else rates.audio_cached
+    found = (
+        tokens.input * rates.input + tokens.audio * (audio - rates.input),
+        tokens.cached * rates.cached + tokens.audio_cached * (audio_cached - rates.cached),
         tokens.write_5m * rates.write_5m,
         tokens.write_1h * rates.write_1h,
         tokens.output * rates.output,
     )
+    if not tokens.at_home:
+        return found
+    read, cached, kept, longer, made = (amount * 11 // 10 for amount in found)
+    return read, cached, kept, longer, made
 
 
 def rates(source: float, output: float, cached: float, write_5m: float = 0.0, write_1h: float = 0.0) -> Rates:
     """Rates from dollars per million tokens, as the price pages print them."""
     kinds = (source, output, cached, write_5m or source, write_1h or write_5m or source)
     return Rates(*(round(kind * DOLLARS_PER_MILLION) for kind in kinds))
+
+
+def with_audio(text: Rates, audio: float, cached: float) -> Rates:
+    """The same, and what sound costs that is read, anew or from a cache."""
+    more = {"audio": round(audio * DOLLARS_PER_MILLION), "audio_cached": round(cached * DOLLARS_PER_MILLION)}
+    return msgspec.structs.replace(text, **more)

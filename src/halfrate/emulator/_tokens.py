@@ -1,7 +1,7 @@
 """Token counts from content. Not the providers' tokenisers: a fixed rule that anybody can check by hand.
 
 Text counts one token for every four UTF-8 bytes, rounded up; every request has a small overhead; an image
-counts the same whatever it shows.
+counts the same whatever it shows; sound counts one token for every thousand characters of its base64, rounded up.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from halfrate.emulator._wire import as_document, as_list, documents
 
 REQUEST_OVERHEAD = 7
 IMAGE_TOKENS = 255
+AUDIO_BYTES_PER_TOKEN = 1_000
 BYTES_PER_TOKEN = 4
 
 

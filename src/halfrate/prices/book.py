@@ -4,6 +4,7 @@ import datetime
 import functools
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -35,12 +36,29 @@ class EntryStep(msgspec.Struct, frozen=True):
 
 
 class EntryPrice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One tier's rates, dollars a million as text, from the day `since` on (ISO); None: from ever."""
+    """One tier's rates, dollars a million as text, from the day `since` on (ISO); None: from ever.
+
+    `region`: the only place where it holds, "" for wherever nothing else does.
+    """
 
     tier: str
     rates: dict[str, str]
     steps: tuple[EntryStep, ...] = ()
     since: str | None = None
+    source: str = ""
+    region: str = ""
+
+
+class Uplift(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What some models cost where a request is run in one place for certain: so many times what they cost elsewhere.
+
+    `models`: a regular expression; `regions`: names of places, none for each that has a name.
+    """
+
+    provider: str
+    models: str
+    times: str
+    regions: tuple[str, ...] = ()
     source: str = ""
 
 
@@ -61,6 +79,7 @@ class PriceList(msgspec.Struct, frozen=True):
     models: tuple[Entry, ...]
     built: str = ""
     source: str = ""
+    uplifts: tuple[Uplift, ...] = ()
 
 
 class PriceBook:
@@ -81,12 +100,55 @@ class PriceBook:
         """The same book, with a list that has the first word."""
         return PriceBook(own, *self._lists)
 
-    def find(self, provider: str, model: str, tier: str, day: str) -> Price | None:
-        """The price of `model` in `tier` on `day` (ISO), or None where the book does not know it."""
-        for found, entry, price in self._prices(provider, model, tier):
-            if price.since is None or price.since <= day:
-                return _price(found, entry, price)
+    def find(self, provider: str, model: str, tier: str, day: str, region: str = "") -> Price | None:
+        """The price of `model` in `tier` on `day` (ISO), or None where the book does not know it.
+
+        `region`: where requests are run, "" for anywhere. The price has those of other places with it that results may
+        name.
+        """
+        found = self._there(provider, model, tier, day, region)
+        if found is None:
+            return None
+        there = {
+            place: price
+            for place in self._places(provider, model, tier)
+            if (price := self._there(provider, model, tier, day, place)) is not None
+        }
+        return msgspec.structs.replace(found, regions=there) if there else found
+
+    def _there(self, provider: str, model: str, tier: str, day: str, region: str) -> Price | None:
+        dated = [
+            (listed, entry, price)
+            for listed, entry, price in self._prices(provider, model, tier)
+            if price.since is None or price.since <= day
+        ]
+        for place in dict.fromkeys((region, "")):
+            for listed, entry, price in dated:
+                if price.region == place:
+                    times = self._uplift(provider, entry.model, region) if region and not place else None
+                    return _price(listed, entry, price, times)
         return None
+
+    def _uplift(self, provider: str, model: str, region: str) -> Uplift | None:
+        for uplift in self._uplifts(provider, model):
+            if not uplift.regions or region in uplift.regions:
+                return uplift
+        return None
+
+    def _uplifts(self, provider: str, model: str) -> Iterator[Uplift]:
+        for listed in self._lists:
+            for uplift in listed.uplifts:
+                if uplift.provider == provider and re.search(uplift.models, model) is not None:
+                    yield uplift
+
+    def _places(self, provider: str, model: str, tier: str) -> set[str]:
+        """Places that have a name in the book."""
+        named = {
+            place
+            for up in self._uplifts(provider, self.name(provider, model) or model)
+            for place in up.regions
+        }
+        return named | {price.region for *_, price in self._prices(provider, model, tier) if price.region}
 
     def name(self, provider: str, model: str) -> str | None:
         """The name under which the book has a model; None where it has none."""
@@ -121,14 +183,16 @@ def _entry(listed: PriceList, provider: str, model: str) -> Entry | None:
     return None
 
 
-def _price(listed: PriceList, entry: Entry, price: EntryPrice) -> Price:
+def _price(listed: PriceList, entry: Entry, price: EntryPrice, uplift: Uplift | None) -> Price:
+    times = Decimal(uplift.times) if uplift is not None else Decimal(1)
+    source = price.source or entry.source or listed.source
     return Price(
         model=entry.model,
         tier=price.tier,
-        rates=_rates(price.rates),
-        steps=tuple(Step(above=step.above, rates=_rates(step.rates)) for step in price.steps),
+        rates=_rates(price.rates, times),
+        steps=tuple(Step(above=step.above, rates=_rates(step.rates, times)) for step in price.steps),
         since=price.since,
-        source=price.source or entry.source or listed.source,
+        source=f"{source}; {uplift.source}" if uplift is not None else source,
     )
 
 
@@ -151,8 +215,10 @@ def checked(entry: Entry) -> None:
                     raise ValueError(f"{value} is less than nothing")
 
 
-def _rates(rates: dict[str, str]) -> Rates:
-    return msgspec.convert({kind: per_million(value) for kind, value in rates.items()}, Rates)
+def _rates(rates: dict[str, str], times: Decimal) -> Rates:
+    return msgspec.convert(
+        {kind: per_million(Decimal(value) * times) for kind, value in rates.items()}, Rates
+    )
 
 
 @functools.cache

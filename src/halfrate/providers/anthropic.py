@@ -116,6 +116,7 @@ class Anthropic:
         key_variables=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         url_variable="ANTHROPIC_BASE_URL",
         default_url="https://api.anthropic.com",
+        region_field="inference_geo",
         cache_stacks=True,
         cache=_CACHE,
         kept="29 days from the create",

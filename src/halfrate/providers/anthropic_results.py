@@ -25,6 +25,11 @@ class _Usage(msgspec.Struct, gc=False):
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation: _Written | None = None
+    inference_geo: str | None = None
+
+
+_ANYWHERE: Final = frozenset({"global", "not_available"})
+"""What a message says of where it was run where that made it no dearer; older models cannot be told."""
 
 
 class _Block(msgspec.Struct, gc=False):
@@ -161,13 +166,13 @@ def _tokens(usage: _Usage) -> Tokens:
     """Anthropic's `input_tokens` leaves cached ones out, unlike OpenAI's."""
     written = usage.cache_creation_input_tokens or 0
     hour = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation is not None else 0
-    return (
-        usage.input_tokens,
-        usage.cache_read_input_tokens or 0,
-        max(0, written - hour),
-        hour,
-        usage.output_tokens,
-        0,
+    return Tokens(
+        input=usage.input_tokens,
+        cached=usage.cache_read_input_tokens or 0,
+        write_5m=max(0, written - hour),
+        write_1h=hour,
+        output=usage.output_tokens,
+        region=geo if (geo := usage.inference_geo or "") not in _ANYWHERE else "",
     )
 
 

@@ -299,7 +299,7 @@ def _llama(output: _Output) -> _Found | None:
         return None
     tokens = None
     if output.prompt_token_count is not None:
-        tokens = (output.prompt_token_count, 0, 0, 0, output.generation_token_count or 0, 0)
+        tokens = Tokens(output.prompt_token_count, output=output.generation_token_count or 0)
     return bytes(output.generation), output.stop_reason, tokens
 
 
@@ -314,14 +314,14 @@ def _titan(output: _Output) -> _Found | None:
     if not output.results or output.results[0].output_text == _NULL:
         return None
     first = output.results[0]
-    tokens = (output.input_count, 0, 0, 0, first.token_count, 0) if output.input_count is not None else None
+    tokens = Tokens(output.input_count, output=first.token_count) if output.input_count is not None else None
     return bytes(first.output_text), first.completion_reason, tokens
 
 
 def _embedding(output: _Output) -> _Found | None:
     answer = output.embedding if output.embedding != _NULL else output.by_type
     if answer != _NULL:
-        tokens = (output.input_count, 0, 0, 0, 0, 0) if output.input_count is not None else None
+        tokens = Tokens(output.input_count) if output.input_count is not None else None
         return bytes(answer), "stop", tokens
     if not output.embeddings:
         return None
@@ -353,13 +353,12 @@ def _tokens(usage: _Usage | None) -> Tokens | None:
         return None
     written = usage.cache_creation_input_tokens or usage.cache_write or 0
     hour = min(written, usage.cache_creation.hour if usage.cache_creation is not None else 0)
-    return (
-        usage.input_tokens + usage.input,
-        usage.cache_read_input_tokens or usage.cache_read or 0,
-        written - hour,
-        hour,
-        usage.output_tokens + usage.output,
-        0,
+    return Tokens(
+        input=usage.input_tokens + usage.input,
+        cached=usage.cache_read_input_tokens or usage.cache_read or 0,
+        write_5m=written - hour,
+        write_1h=hour,
+        output=usage.output_tokens + usage.output,
     )
 
 

@@ -91,7 +91,7 @@ def _tokens(meta: _Meta | None) -> Tokens | None:
     units = meta.billed_units if meta is not None else None
     if units is None or units.input_tokens is None:
         return None
-    return int(units.input_tokens), 0, 0, 0, int(units.output_tokens or 0), 0
+    return Tokens(int(units.input_tokens), output=int(units.output_tokens or 0))
 
 
 def check_installed() -> None:

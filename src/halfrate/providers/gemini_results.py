@@ -42,6 +42,13 @@ class Vector(msgspec.Struct, gc=False):
     values: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Modality(msgspec.Struct, gc=False, rename="camel"):
+    """How many of the tokens were text, images, audio or video."""
+
+    modality: str = ""
+    token_count: int = 0
+
+
 class Usage(msgspec.Struct, gc=False, rename="camel"):
     """Prompt tokens count cached ones in; thoughts stand beside the answer, and cost the same."""
 
@@ -50,6 +57,9 @@ class Usage(msgspec.Struct, gc=False, rename="camel"):
     candidates_token_count: int = 0
     thoughts_token_count: int = 0
     tool_use_prompt_token_count: int = 0
+    prompt_tokens_details: list[_Modality] | None = None
+    cache_tokens_details: list[_Modality] | None = None
+    candidates_tokens_details: list[_Modality] | None = None
 
 
 class Response(msgspec.Struct, gc=False, rename="camel"):
@@ -109,7 +119,22 @@ def tokens_of(usage: Usage | None) -> Tokens | None:
     cached = usage.cached_content_token_count
     read = usage.prompt_token_count + usage.tool_use_prompt_token_count
     made = usage.candidates_token_count + usage.thoughts_token_count
-    return max(0, read - cached), cached, 0, 0, made, usage.thoughts_token_count
+    again = min(cached, _of("AUDIO", usage.cache_tokens_details))
+    plain = max(0, read - cached)
+    return Tokens(
+        input=plain,
+        cached=cached,
+        output=made,
+        reasoning=usage.thoughts_token_count,
+        audio_input=min(plain, max(0, _of("AUDIO", usage.prompt_tokens_details) - again)),
+        audio_cached=again,
+        audio_output=_of("AUDIO", usage.candidates_tokens_details),
+        image_output=_of("IMAGE", usage.candidates_tokens_details),
+    )
+
+
+def _of(modality: str, details: list[_Modality] | None) -> int:
+    return sum(one.token_count for one in details or () if one.modality == modality)
 
 
 def tokens_in(usage: bytes) -> Tokens | None:
@@ -121,7 +146,7 @@ def result_of(row: int, response: Response) -> ResultRow:
     tokens = tokens_of(response.usage_metadata)
     if response.embedding is not None:
         if tokens is None and response.token_count is not None:
-            tokens = (int(response.token_count), 0, 0, 0, 0, 0)
+            tokens = Tokens(int(response.token_count))
         vector = bytes(response.embedding.values)
         return ResultRow(row, Kind.SUCCEEDED, vector, tokens, response.model_version, "stop")
     if not response.candidates:

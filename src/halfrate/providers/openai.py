@@ -19,6 +19,7 @@ class OpenAI(OpenAIDialect):
         key_variables=("OPENAI_API_KEY",),
         url_variable="OPENAI_BASE_URL",
         default_url="https://api.openai.com/v1",
+        region_in_url=r"^https://([a-z]{2})\.api\.openai\.com(?:/|$)",
         cache=CacheRules(key="prompt_cache_key"),
         kept="30 days",
         adoption="metadata",

@@ -23,6 +23,8 @@ class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    cached_tokens_details: "_Details | None" = None
 
 
 _NO_DETAILS: Final = _Details()
@@ -279,13 +281,19 @@ def _tokens(usage: _Usage | None) -> Tokens | None:
     cached = read.cached_tokens or 0
     written = read.cache_write_tokens or 0
     output = usage.completion_tokens + usage.output_tokens
-    return (
-        max(0, (usage.prompt_tokens + usage.input_tokens or usage.total_tokens - output) - cached - written),
-        cached,
-        written,
-        0,
-        output,
-        made.reasoning_tokens or 0,
+    again = min(cached, (read.cached_tokens_details or _NO_DETAILS).audio_tokens or 0)
+    plain = max(
+        0, (usage.prompt_tokens + usage.input_tokens or usage.total_tokens - output) - cached - written
+    )
+    return Tokens(
+        input=plain,
+        cached=cached,
+        write_5m=written,
+        output=output,
+        reasoning=made.reasoning_tokens or 0,
+        audio_input=min(plain, max(0, (read.audio_tokens or 0) - again)),
+        audio_cached=again,
+        audio_output=min(output, made.audio_tokens or 0),
     )
 
 

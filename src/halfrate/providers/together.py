@@ -54,6 +54,7 @@ class Together(OpenAIDialect):
         key_variables=("TOGETHER_API_KEY",),
         url_variable="TOGETHER_BASE_URL",
         default_url="https://api.together.ai",
+        region_in_url=r"^https://([a-z]{2})-api\.together\.ai(?:/|$)",
         discount="50 %, some models",
         adoption="file",
     )

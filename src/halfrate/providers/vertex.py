@@ -66,6 +66,7 @@ class Vertex:
         needs_key=False,
         url_variable="GOOGLE_VERTEX_BASE_URL",
         default_url="https://{location}-aiplatform.googleapis.com",
+        region_in_url=r"/locations/(?!global(?:/|$))([a-z0-9-]+)",
         url_path="/v1/projects/{project}/locations/{location}",
         settings=(
             Setting("project", "the project that runs and pays for your jobs", ("GOOGLE_CLOUD_PROJECT",)),

@@ -117,7 +117,7 @@ class RecordFormat:
 def _figures(tokens: Tokens | None) -> tuple[bytes, bytes, bytes]:
     if tokens is None:
         return (b"null", b"null", b"null")
-    return (b"%d" % sum(tokens[:4]), b"%d" % tokens[1], b"%d" % tokens[4])
+    return (b"%d" % tokens.read, b"%d" % tokens.cached, b"%d" % tokens.output)
 
 
 def _money(cost: int | None) -> bytes:
@@ -136,7 +136,7 @@ class _Account:
         self._model = model
         self._tier = tier
         self._pricing = pricing
-        self._tokens = [0] * 6
+        self._tokens = [0] * len(Usage.__struct_fields__)
         self._paid: int | None = 0
         self._standard: int | None = 0
         self._uncached: int | None = 0
@@ -147,7 +147,8 @@ class _Account:
         if tokens is None:
             self._paid = self._standard = self._uncached = None
             return
-        self._tokens = [total + rows * count for total, count in zip(self._tokens, tokens, strict=True)]
+        counts = tokens[:10]
+        self._tokens = [total + rows * count for total, count in zip(self._tokens, counts, strict=True)]
         # Row by row: a price may go up in steps, so that the price of a sum is not the sum of the prices.
         paid = self.cost(tokens)
         self._paid = _plus(self._paid, paid, rows)

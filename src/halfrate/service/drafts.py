@@ -43,7 +43,7 @@ from halfrate.rows.requests import Encoded, RequestWriter
 from halfrate.rows.template import after_head, parse_template
 from halfrate.service.caching import plan_cache, with_cache, with_cached_cost
 from halfrate.service.home import Home
-from halfrate.service.prices import job_prices
+from halfrate.service.prices import job_prices, region_of
 
 if TYPE_CHECKING:
     from halfrate.rows.tokens import TokenCounter
@@ -191,7 +191,11 @@ class Drafter:
             _enough(writer, adapter.capabilities)
         day = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).date().isoformat()
         prices = job_prices(
-            provider, sorted(encoding.models or {spec.model}), day, spec.options.get("serves")
+            provider,
+            sorted(encoding.models or {spec.model}),
+            day,
+            spec.options.get("serves"),
+            region_of(account.base_url, spec, adapter.capabilities),
         )
         samples = self._samples(spec)
         counted = counter.total if counter is not None else None

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import msgspec
 
 from halfrate.base.errors import SettingsError, UsageError
-from halfrate.base.types import JobPrices, Price
+from halfrate.base.types import Capabilities, JobPrices, Price, RequestSpec
 from halfrate.prices.book import Entry, EntryPrice, PriceBook, PriceList, checked, load_book
 from halfrate.providers.accounts import Settings, entries, load_settings, settings_path
 from halfrate.providers.registry import adapter_class, provider_behind, provider_names
@@ -91,38 +92,45 @@ def set_price(
     *,
     since: str | None = None,
     source: str = "",
+    region: str = "",
 ) -> Path:
-    """Note a price of the user's own, instead of another of the same model, tier and first day. Where it was written.
+    """Note a price of the user's own, instead of another of the same model, tier, region and first day. Where it was
+    written.
 
     Raises UsageError for what is no price.
     """
-    price = EntryPrice(tier, rates, since=since, source=source or f"set on {today()}")
+    price = EntryPrice(tier, rates, since=since, source=source or f"set on {today()}", region=region)
     try:
         checked(Entry(provider, model, prices=(price,)))
     except ValueError as error:
         raise UsageError(f"{error}. Nothing was changed.") from error
-    return _kept(provider, model, tier, since, price)
+    return _kept(provider, model, (tier, since, region), price)
 
 
-def forget_price(provider: str, model: str, tier: str, since: str | None = None) -> Path:
+def forget_price(provider: str, model: str, tier: str, since: str | None = None, *, region: str = "") -> Path:
     """Forget one that was set. Raises UsageError where there is none."""
     own = own_prices()
     known = [price for entry in own.models if _is(entry, provider, model) for price in entry.prices]
-    if not any(price.tier == tier and price.since == since for price in known):
+    which = (tier, since, region)
+    if not any(_which(price) == which for price in known):
         raise UsageError(f"No price of {provider}/{model} was set in tier {tier}. Nothing was changed.")
-    return _kept(provider, model, tier, since, None)
+    return _kept(provider, model, which, None)
+
+
+def _which(price: EntryPrice) -> tuple[str, str | None, str]:
+    return (price.tier, price.since, price.region)
 
 
 def _is(entry: Entry, provider: str, model: str) -> bool:
     return (entry.provider, entry.model) == (provider, model)
 
 
-def _kept(provider: str, model: str, tier: str, since: str | None, price: EntryPrice | None) -> Path:
+def _kept(provider: str, model: str, which: tuple[str, str | None, str], price: EntryPrice | None) -> Path:
     own = own_prices()
     # What a person wrote into the file besides, as other names of a model, stays as it is.
     entry = next((one for one in own.models if _is(one, provider, model)), Entry(provider, model))
     others = tuple(one for one in own.models if one is not entry)
-    kept = tuple(known for known in entry.prices if (known.tier, known.since) != (tier, since))
+    kept = tuple(known for known in entry.prices if _which(known) != which)
     if price is not None:
         kept = (*kept, price)
     models = (*others, msgspec.structs.replace(entry, prices=kept)) if kept else others
@@ -142,18 +150,29 @@ def today() -> str:
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-def job_prices(provider: str, models: Iterable[str], day: str, served: str | None = None) -> JobPrices:
+def job_prices(
+    provider: str, models: Iterable[str], day: str, served: str | None = None, region: str = ""
+) -> JobPrices:
     """What the book says of these models on `day`, in every tier.
 
-    `served`: the model that is behind their names, where those are the user's own.
+    `served`: the model that is behind their names, where those are the user's own. `region`: where they are run.
     """
     book = price_book()
     asked = list(models)
     tables = [
-        {model: book.find(provider, served or model, tier, day) for model in asked}
+        {model: book.find(provider, served or model, tier, day, region) for model in asked}
         for tier in ("batch", "standard", "flex", "priority")
     ]
     return JobPrices(*tables)
+
+
+def region_of(base_url: str, spec: RequestSpec, facts: Capabilities) -> str:
+    """Where a job's requests are run, if they are run in one place that may have its own price; "" for anywhere."""
+    asked = spec.params.get(facts.region_field) if facts.region_field else None
+    if isinstance(asked, str) and asked != "global":
+        return asked
+    found = re.search(facts.region_in_url, base_url) if facts.region_in_url else None
+    return found[1] if found is not None else ""
 
 
 def named_model(name: str, book: PriceBook) -> tuple[str, str]:
@@ -183,9 +202,11 @@ def _like(
     return f" The price book has {', '.join(near)}." if near else otherwise
 
 
-def tier_prices(book: PriceBook, provider: str, model: str, day: str) -> dict[str, Price]:
+def tier_prices(book: PriceBook, provider: str, model: str, day: str, region: str = "") -> dict[str, Price]:
     """The prices of a model on a day by tier, from the cheapest tier on. Raises UsageError where there are none."""
-    found = {tier: price for tier in TIERS if (price := book.find(provider, model, tier, day)) is not None}
+    found = {
+        tier: price for tier in TIERS if (price := book.find(provider, model, tier, day, region)) is not None
+    }
     if not found:
         raise UsageError(
             f"The price of {provider}/{model} is unknown on {day}.{_like(model, book, '')} "

@@ -1,6 +1,6 @@
 """Records as rows of the database, and rows as records."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -120,7 +120,6 @@ def batch_params(shard: Shard, batch_id: str) -> Params:
 
 
 def payment_params(shard: Shard, attempt: int, kind: str, billed: Billed, now: float) -> Params:
-    usage = billed.usage
     return {
         "shard_id": shard.id,
         "attempt": attempt,
@@ -131,12 +130,7 @@ def payment_params(shard: Shard, attempt: int, kind: str, billed: Billed, now: f
         "account": shard.account,
         "tier": billed.tier,
         "rows": billed.rows,
-        "input": usage.input,
-        "cached": usage.cached,
-        "write_5m": usage.write_5m,
-        "write_1h": usage.write_1h,
-        "output": usage.output,
-        "reasoning": usage.reasoning,
+        **msgspec.structs.asdict(billed.usage),
         "cost": billed.cost,
         "realtime_cost": billed.realtime_cost,
         "uncached_cost": billed.uncached_cost,
@@ -145,21 +139,23 @@ def payment_params(shard: Shard, attempt: int, kind: str, billed: Billed, now: f
 
 def ledger_line(row: Row) -> LedgerLine:
     key, rows, *numbers = row
-    # PostgreSQL adds bigints up to a decimal.
+    usage, sums = _usage(numbers)
     return LedgerLine(
         key=key,
+        # PostgreSQL adds bigints up to a decimal.
         rows=int(rows),
-        usage=Usage(*map(int, numbers[:6])),
-        cost=amount(*numbers[6:9]),
-        realtime_cost=amount(*numbers[9:12]),
-        uncached_cost=amount(*numbers[12:15]),
-        waste=amount(*numbers[15:18]),
-        doubts=int(numbers[18]),
+        usage=usage,
+        cost=amount(*sums[:3]),
+        realtime_cost=amount(*sums[3:6]),
+        uncached_cost=amount(*sums[6:9]),
+        waste=amount(*sums[9:12]),
+        doubts=int(sums[12]),
     )
 
 
 def spent_line(row: Row) -> Spent:
     job_id, model, account, tier, kind, day, rows, *numbers = row
+    usage, sums = _usage(numbers)
     return Spent(
         job_id=job_id,
         model=model,
@@ -168,11 +164,17 @@ def spent_line(row: Row) -> Spent:
         kind=kind,
         day=int(day),
         rows=int(rows),
-        usage=Usage(*map(int, numbers[:6])),
-        cost=amount(*numbers[6:9]),
-        realtime_cost=amount(*numbers[9:12]),
-        uncached_cost=amount(*numbers[12:15]),
+        usage=usage,
+        cost=amount(*sums[:3]),
+        realtime_cost=amount(*sums[3:6]),
+        uncached_cost=amount(*sums[6:9]),
     )
+
+
+def _usage(numbers: Sequence[Any]) -> tuple[Usage, Sequence[Any]]:
+    """Sums of tokens, and what follows them."""
+    kinds = len(sql.TOKENS)
+    return Usage(*map(int, numbers[:kinds])), numbers[kinds:]
 
 
 def amount(unknown: int, multiples: Any, rest: Any) -> int | None:

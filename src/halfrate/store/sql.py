@@ -8,6 +8,7 @@ statement names them.
 
 from typing import Final
 
+from halfrate.base.types import Usage
 from halfrate.core.job import JobState
 
 # ---------------------------------------------------------------- migrations
@@ -333,17 +334,22 @@ ORDER BY ended_at, shard_id, attempt, batch_id
 PAID: Final = "SELECT kind FROM ledger WHERE shard_id = :shard_id AND attempt = :attempt LIMIT 1"
 """Whether an attempt is in the ledger."""
 
+TOKENS: Final = Usage.__struct_fields__
+"""Columns of the ledger that count tokens, each as the field of Usage that it keeps."""
+
 ADD_PAYMENT: Final = """
-INSERT INTO ledger (shard_id, attempt, model, kind, at, job_id, account, tier, rows, input, cached, write_5m,
-    write_1h, output, reasoning, cost, realtime_cost, uncached_cost)
-VALUES (:shard_id, :attempt, :model, :kind, :at, :job_id, :account, :tier, :rows, :input, :cached, :write_5m,
-    :write_1h, :output, :reasoning, :cost, :realtime_cost, :uncached_cost)
-"""
+INSERT INTO ledger (shard_id, attempt, model, kind, at, job_id, account, tier, rows, {columns}, cost, realtime_cost,
+    uncached_cost)
+VALUES (:shard_id, :attempt, :model, :kind, :at, :job_id, :account, :tier, :rows, {values}, :cost, :realtime_cost,
+    :uncached_cost)
+""".replace("{columns}", ", ".join(TOKENS)).replace("{values}", ", ".join(f":{name}" for name in TOKENS))
 """Records what an attempt cost with one model."""
 
 SPLIT: Final = 10**12
 """Money is summed as multiples of this and what is left over: a sum of picodollars passes 64 bits at 9.2
 million dollars."""
+
+_TOKEN_SUMS = ", ".join(f"sum({name})" for name in TOKENS)
 
 
 def _sums(amount: str, counted: str) -> str:
@@ -358,11 +364,11 @@ _UNCACHED = "(CASE WHEN cached + write_5m + write_1h = 0 THEN cost ELSE uncached
 
 _LEDGER = (
     """
-SELECT {key}, sum(CASE WHEN kind <> 'doubt' THEN rows ELSE 0 END), sum(input), sum(cached), sum(write_5m),
-    sum(write_1h), sum(output), sum(reasoning), {cost}, {realtime_cost}, {uncached_cost}, {waste},
-    sum(CASE WHEN kind = 'doubt' THEN rows ELSE 0 END)
+SELECT {key}, sum(CASE WHEN kind <> 'doubt' THEN rows ELSE 0 END), {tokens}, {cost}, {realtime_cost},
+    {uncached_cost}, {waste}, sum(CASE WHEN kind = 'doubt' THEN rows ELSE 0 END)
 FROM ledger {where} GROUP BY {key} ORDER BY {key}
-""".replace("{cost}", _sums("cost", "kind <> 'doubt'"))
+""".replace("{tokens}", _TOKEN_SUMS)
+    .replace("{cost}", _sums("cost", "kind <> 'doubt'"))
     .replace("{realtime_cost}", _sums("realtime_cost", "kind <> 'doubt'"))
     .replace("{uncached_cost}", _sums(_UNCACHED, "kind <> 'doubt'"))
     .replace("{waste}", _sums("cost", "kind = 'waste'"))
@@ -383,11 +389,11 @@ LEDGER_OF_JOB: Final = {
 
 _SPENT = (
     """
-SELECT job_id, model, account, tier, kind, {day}, sum(rows), sum(input), sum(cached), sum(write_5m), sum(write_1h),
-    sum(output), sum(reasoning), {cost}, {realtime_cost}, {uncached_cost}
+SELECT job_id, model, account, tier, kind, {day}, sum(rows), {tokens}, {cost}, {realtime_cost}, {uncached_cost}
 FROM ledger WHERE at >= :since AND at < :until{which}
 GROUP BY job_id, model, account, tier, kind, {day} ORDER BY 6, 1, 2, 3, 4, 5
-""".replace("{cost}", _sums("cost", "1 = 1"))
+""".replace("{tokens}", _TOKEN_SUMS)
+    .replace("{cost}", _sums("cost", "1 = 1"))
     .replace("{realtime_cost}", _sums("realtime_cost", "1 = 1"))
     .replace("{uncached_cost}", _sums(_UNCACHED, "1 = 1"))
 )

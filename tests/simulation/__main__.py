@@ -21,8 +21,9 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the tenth broken promise")
     parser.add_argument("--others", action="store_true", help="at providers other than OpenAI and Anthropic")
+    parser.add_argument("--money", action="store_true", help="under a budget, and with prompts in caches")
     given = parser.parse_args()
-    carry = functools.partial(run, others=given.others)
+    carry = functools.partial(run, others=given.others, money=given.money)
     if given.replay is not None:
         outcome = carry(given.replay)
         print(*outcome.trace, sep="\n")

@@ -16,11 +16,12 @@ from unittest.mock import patch
 import msgspec
 
 from halfrate.base import ids
-from halfrate.base.errors import HalfrateError
+from halfrate.base.errors import HalfrateError, UsageError
 from halfrate.base.results import RESULTS_GONE
+from halfrate.core.budgets import Budget
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import LIVE, Shard, State
-from halfrate.emulator import Emulator, Limits, Pace, WebhookTarget
+from halfrate.emulator import CacheModel, Emulator, Limits, Pace, WebhookTarget
 from halfrate.providers.registry import adapter_class
 from halfrate.rows.journal import Journal
 from halfrate.service.drafts import Ask
@@ -38,6 +39,14 @@ MODELS = (
     "openai/text-embedding-3-small",
     "anthropic/claude-haiku-4-5",
 )
+CACHING = (
+    "openai/gpt-5-mini",
+    "openai/gpt-5.6-luna",
+    "anthropic/claude-sonnet-4-5",
+    "anthropic/claude-sonnet-4-6",
+)
+SHARED = "Whatever is asked is answered in a few words, and without a preface. " * 150
+"""About 2,600 tokens, which every row of a job has."""
 OTHERS = tuple(
     model
     for provider, model in EVERY_MODEL.items()
@@ -126,9 +135,10 @@ class Outcome(msgspec.Struct):
 
 
 class Plan:
-    """What a seed stands for. `others`: the same, at providers other than OpenAI and Anthropic."""
+    """What a seed stands for. `others`: the same, at providers other than OpenAI and Anthropic. `money`: the same,
+    under a budget that most jobs have to wait for, and with prompts that are kept in the providers' caches."""
 
-    def __init__(self, seed: int, *, others: bool = False) -> None:
+    def __init__(self, seed: int, *, others: bool = False, money: bool = False) -> None:
         rng = self.rng = random.Random(f"plan {seed}")
         self.faults = tuple(rng.sample(FAULTS, rng.choice([0, 1, 1, 2, 3, 5, 8])))
         self.crashes = rng.choice([0, 1, 2, 4, 8])
@@ -168,11 +178,37 @@ class Plan:
             # Drawn apart, so that a seed stands for the same plan otherwise.
             pick = random.Random(f"others {seed}")
             self.jobs = [(pick.choice(OTHERS), rows, count) for _, rows, count in self.jobs]
+        self.money: Money | None = None
+        if money:
+            draw = random.Random(f"money {seed}")
+            self.jobs = [(draw.choice(CACHING), rows, count) for _, rows, count in self.jobs]
+            if self.limits.openai_enqueued_tokens is not None:
+                # Each row is longer here than that queue.
+                self.limits = msgspec.structs.replace(self.limits, openai_enqueued_tokens=12_000)
+            self.money = Money(
+                tight=10 ** draw.uniform(-0.5, 0.7),
+                cache=[draw.choice(["auto", "auto", "1h", "off"]) for _ in self.jobs],
+                hits=draw.choice([0.0, 0.5, 1.0]),
+                within=draw.random() < 0.3,
+            )
 
 
-def run(seed: int, *, others: bool = False) -> Outcome:
+class Money(msgspec.Struct, frozen=True):
+    """What is drawn besides where money is what a run is about.
+
+    `tight`: the budget of a day, in parts of what the first job should cost. `cache`: what each job asks for. `hits`:
+    how often a row finds what another has written, those of its own batch among them if `within`.
+    """
+
+    tight: float
+    cache: list[str]
+    hits: float
+    within: bool
+
+
+def run(seed: int, *, others: bool = False, money: bool = False) -> Outcome:
     """Carry out one run. What was broken, if anything, is in the outcome."""
-    plan = Plan(seed, others=others)
+    plan = Plan(seed, others=others, money=money)
     folder = Path(tempfile.mkdtemp(prefix="halfrate-simulation-", dir=BASE))
     try:
         with ExitStack() as stack:
@@ -241,6 +277,9 @@ class Run:
                 faults=plan.faults,
                 pace=plan.pace,
                 limits=plan.limits,
+                cache=CacheModel(hit_rate=plan.money.hits, within_batch=plan.money.within)
+                if plan.money is not None
+                else None,
                 webhooks=(WebhookTarget("http://ours.test", "a secret"),) if plan.webhooks else (),
             )
         )
@@ -256,6 +295,7 @@ class Run:
             "ANTHROPIC_API_KEY": "key-1",
             "HALFRATE_SETTINGS": str(write_settings(folder)),
         }
+        self.stop = 0
         names = _job_ids(seed)
         stack.enter_context(patch.dict(os.environ, keys))
         stack.enter_context(patch("halfrate.service.drafts.new_job_id", lambda: next(names)))
@@ -264,6 +304,9 @@ class Run:
         stack.enter_context(crash_points())
         stack.enter_context(patch("halfrate.engine.loop._LONGEST_NAP", plan.nap))
         stack.enter_context(patch("halfrate.core.breaker._ROWS", plan.breaker_rows))
+        if plan.money is not None:
+            # Whoever waits for tomorrow's money would look for it 86,400 times.
+            stack.enter_context(patch("halfrate.store.store._LOOK_AGAIN", 600.0))
         stack.enter_context(patch.object(Journal, "__init__", _noted(Journal.__init__)))
         stack.callback(JOURNALS.clear)
         stack.enter_context(_small_shards(plan.shard_rows, (model for model, _, _ in plan.jobs)))
@@ -303,7 +346,24 @@ class Run:
                 max_attempts=self.plan.attempts,
                 deadline=self.plan.deadlines[number],
             )
+            if self.plan.money is not None:
+                return self._submit_under_a_budget(service, ask, number, self.plan.money)
             return service.submit(service.draft(ask))
+
+    def _submit_under_a_budget(self, service: Service, ask: Ask, number: int, money: Money) -> Job:
+        cache = money.cache[number] if ask.deadline is None else "auto"
+        asked = {"system": SHARED, "tags": {"team": "ours"}}
+        try:
+            draft = service.draft(msgspec.structs.replace(ask, **asked, cache=cache))
+        except UsageError:
+            # Marks that would cost more than they save are refused.
+            draft = service.draft(msgspec.structs.replace(ask, **asked))
+        most = max(shard.stake or 0 for shard in draft.shards)
+        if not number:
+            self.stop = max(most, round((draft.job.forecast.cost or 0) * money.tight))
+        self.stop = max(self.stop, most)
+        service.set_budget(Budget(name="team", value="ours", period="day", stop=self.stop))
+        return service.submit(draft, on_budget="wait")
 
     async def _carry(self, jobs: list[Job]) -> None:
         workers = [
@@ -431,6 +491,8 @@ class Run:
                 total = report.succeeded + report.failed + report.expired + report.cancelled
                 _demand(total == job.rows, f"{job.id} has {job.rows} rows and {total} outcomes")
                 self._check_rows(service, job, report.succeeded)
+        if self.plan.money is not None:
+            self._check_budget()
         again = [key for key, count in meter["billed_by_fingerprint"].items() if count > 1]
         # What something on the way sends twice is paid for twice; it is in the ledger then, as waste.
         unreadable = any(fault.startswith(UNREADABLE) for fault in self.plan.faults)
@@ -455,6 +517,26 @@ class Run:
             self.plan.outages or meter["files_stored"] == 0,
             f"{meter['files_stored']} files are left at the provider",
         )
+
+    def _check_budget(self) -> None:
+        """No day was dearer than a day may be. What is run in real time for a deadline's sake is not held against it,
+        and answers may be longer than was expected: not here, where they are short. A budget goes by what is expected,
+        and where rows do not find what others have written each writes it again, at twice the price of input."""
+        assert self.plan.money is not None
+        most = (
+            self.stop
+            if set(self.plan.money.cache) == {"off"} and self.plan.money.hits == 0
+            else 20 * self.stop
+        )
+        with Service(self.home, Process(self.machine, "check")) as service:
+            lines = service.costs(by=("day", "kind", "tier"))
+        days: Counter[str] = Counter()
+        for line in lines:
+            day, kind, tier = line.keys
+            if (kind, tier) == ("rows", "batch"):
+                days[day] += line.cost or 0
+        for day, paid in days.items():
+            _demand(paid <= most, f"{paid} was paid on {day}, and {self.stop} is what a day may cost")
 
     def _check_rows(self, service: Service, job: Job, succeeded: int) -> None:
         path = service.deliver(job.id, self.folder / "out.jsonl", "jsonl")

@@ -55,6 +55,14 @@ def test_what_was_broken_once_at_other_providers_stays_mended(seed: int) -> None
     assert run(seed, others=True).broken is None
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", range(0, 40, 5))
+def test_every_promise_is_kept_under_a_budget_and_with_caches(first: int) -> None:
+    seeds = range(first, first + 5)
+    broken = [(seed, outcome.broken) for seed in seeds if (outcome := run(seed, money=True)).broken]
+    assert broken == [], "replay one with: python -m tests.simulation --money --replay SEED"
+
+
 def test_a_seed_replays_step_for_step() -> None:
     assert run(3).trace == run(3).trace
 

@@ -70,6 +70,14 @@ def test_live_reports_agree(worked: Shell) -> None:
         assert (ran.code, "All agrees" in ran.out) == (0, True), ran.out + ran.err
 
 
+def test_what_was_run_in_one_country_agrees(shell: Shell) -> None:
+    where = ("--model", "anthropic/claude-sonnet-4-6", "--param", "inference_geo=us")
+    assert shell("run", shell.table(5), "--prompt", "{q}", "-y", *where).code == 0
+    for more in ((), ("--tokens",)):
+        ran = shell("reconcile", "--live", "anthropic", "--since", "2d", *more)
+        assert (ran.code, "All agrees" in ran.out) == (0, True), ran.out + ran.err
+
+
 def test_what_agrees_is_shown_on_request(worked: Shell) -> None:
     ran = worked("reconcile", export(worked, "openai-usage.csv"), "--all")
     assert "agreed: on the bill and in the ledger, the same" in ran.out

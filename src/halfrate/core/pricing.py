@@ -66,7 +66,7 @@ def _apart(tokens: Tokens, rates: Rates) -> tuple[tuple[int, ...], tuple[int | N
 def usage_cost(usage: Usage, rates: Rates) -> int | None:
     """Picodollars of tokens added up, at flat rates. For estimates: a bill is made request by request."""
     flat = Price(model="", tier="", rates=rates)
-    return cost(Tokens(*msgspec.structs.astuple(usage)), flat)
+    return cost(Tokens(**msgspec.structs.asdict(usage)), flat)
 
 
 class JobPricing:

@@ -3,9 +3,10 @@
 import datetime
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -82,6 +83,14 @@ class PriceList(msgspec.Struct, frozen=True):
     uplifts: tuple[Uplift, ...] = ()
 
 
+class _Found(NamedTuple):
+    """A price, and where it stands."""
+
+    listed: PriceList
+    entry: Entry
+    price: EntryPrice
+
+
 class PriceBook:
     """Looks prices up, in one list before the other: what a user knows goes before what ships.
 
@@ -106,49 +115,25 @@ class PriceBook:
         `region`: where requests are run, "" for anywhere. The price has those of other places with it that results may
         name.
         """
-        found = self._there(provider, model, tier, day, region)
-        if found is None:
-            return None
-        there = {
-            place: price
-            for place in self._places(provider, model, tier)
-            if (price := self._there(provider, model, tier, day, place)) is not None
-        }
-        return msgspec.structs.replace(found, regions=there) if there else found
-
-    def _there(self, provider: str, model: str, tier: str, day: str, region: str) -> Price | None:
         dated = [
-            (listed, entry, price)
-            for listed, entry, price in self._prices(provider, model, tier)
-            if price.since is None or price.since <= day
+            found
+            for found in self._prices(provider, model, tier)
+            if found.price.since is None or found.price.since <= day
         ]
-        for place in dict.fromkeys((region, "")):
-            for listed, entry, price in dated:
-                if price.region == place:
-                    times = self._uplift(provider, entry.model, region) if region and not place else None
-                    return _price(listed, entry, price, times)
-        return None
-
-    def _uplift(self, provider: str, model: str, region: str) -> Uplift | None:
-        for uplift in self._uplifts(provider, model):
-            if not uplift.regions or region in uplift.regions:
-                return uplift
-        return None
-
-    def _uplifts(self, provider: str, model: str) -> Iterator[Uplift]:
-        for listed in self._lists:
-            for uplift in listed.uplifts:
-                if uplift.provider == provider and re.search(uplift.models, model) is not None:
-                    yield uplift
-
-    def _places(self, provider: str, model: str, tier: str) -> set[str]:
-        """Places that have a name in the book."""
-        named = {
-            place
-            for up in self._uplifts(provider, self.name(provider, model) or model)
-            for place in up.regions
-        }
-        return named | {price.region for *_, price in self._prices(provider, model, tier) if price.region}
+        if not dated:
+            return None
+        uplifts = [
+            uplift
+            for listed in self._lists
+            for uplift in listed.uplifts
+            if uplift.provider == provider and re.search(uplift.models, dated[-1].entry.model) is not None
+        ]
+        price = _in(region, dated, uplifts)
+        places = {place for uplift in uplifts for place in uplift.regions}
+        places |= {found.price.region for found in dated if found.price.region}
+        there = {place: _in(place, dated, uplifts) for place in sorted(places)}
+        known = {place: one for place, one in there.items() if one is not None}
+        return msgspec.structs.replace(price, regions=known) if price is not None and known else price
 
     def name(self, provider: str, model: str) -> str | None:
         """The name under which the book has a model; None where it has none."""
@@ -160,7 +145,8 @@ class PriceBook:
         """(provider, model) of all that are known, sorted."""
         return sorted({(entry.provider, entry.model) for listed in self._lists for entry in listed.models})
 
-    def _prices(self, provider: str, model: str, tier: str) -> Iterator[tuple[PriceList, Entry, EntryPrice]]:
+    def _prices(self, provider: str, model: str, tier: str) -> Iterator[_Found]:
+        """What the lists say, the first list first, the newest price first; what ships is last."""
         known = self.name(provider, model)
         for listed in self._lists:
             entry = _entry(listed, provider, model)
@@ -169,7 +155,7 @@ class PriceBook:
             if entry is not None:
                 fitting = [price for price in entry.prices if price.tier == tier]
                 for price in sorted(fitting, key=lambda price: price.since or "", reverse=True):
-                    yield listed, entry, price
+                    yield _Found(listed, entry, price)
 
 
 def _entry(listed: PriceList, provider: str, model: str) -> Entry | None:
@@ -183,11 +169,23 @@ def _entry(listed: PriceList, provider: str, model: str) -> Entry | None:
     return None
 
 
-def _price(listed: PriceList, entry: Entry, price: EntryPrice, uplift: Uplift | None) -> Price:
+def _in(region: str, dated: Sequence[_Found], uplifts: Sequence[Uplift]) -> Price | None:
+    """The price in a place: its own, or what it costs anywhere, so many times as is said of the place."""
+    own = next((found for found in dated if found.price.region == region), None)
+    if own is not None:
+        return _price(own, None)
+    found = next((found for found in dated if not found.price.region), None)
+    if found is None:
+        return None
+    return _price(found, next((one for one in uplifts if not one.regions or region in one.regions), None))
+
+
+def _price(found: _Found, uplift: Uplift | None) -> Price:
     times = Decimal(uplift.times) if uplift is not None else Decimal(1)
-    source = price.source or entry.source or listed.source
+    price = found.price
+    source = price.source or found.entry.source or found.listed.source
     return Price(
-        model=entry.model,
+        model=found.entry.model,
         tier=price.tier,
         rates=_rates(price.rates, times),
         steps=tuple(Step(above=step.above, rates=_rates(step.rates, times)) for step in price.steps),

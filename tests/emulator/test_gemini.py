@@ -81,7 +81,7 @@ def test_embedding_batches(gemini: Gemini) -> None:
     again = gemini.look(gemini.create(inline, EMBEDDER).json())
     output = again["response"]["inlinedEmbedContentResponses"]["inlinedResponses"]
     assert output[0]["response"]["embedding"] == line["response"]["embedding"]
-    assert gemini.meter()["picodollars"] == 2 * 2 * 75_000
+    assert gemini.meter()["picodollars"] == 2 * 2 * 120_000
 
 
 def test_every_state_in_its_time(build: Build) -> None:

@@ -119,7 +119,7 @@ def test_prices_against_a_list_that_others_keep(provider: str, prompt: int) -> N
 
 
 def test_batch_prices() -> None:
-    """Half, except for cached tokens of some models, and for Vertex AI's embeddings."""
+    """Half, except for cached tokens of some models, and for embeddings."""
     whole, dearer = set[tuple[str, str]](), set[tuple[str, str]]()
     for model in [*models_of("gemini"), *models_of("vertex")]:
         tokens = Tokens(100, output=100)
@@ -128,7 +128,7 @@ def test_batch_prices() -> None:
         elif model.kind == "text" and model.batch.cached == model.standard.cached:
             whole.add((model.provider, model.name))
     family = {"gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-2.5-pro"}
-    assert dearer == {("vertex", "gemini-embedding-001")}
+    assert dearer == {("gemini", "gemini-embedding-001"), ("vertex", "gemini-embedding-001")}
     assert whole == {
         *(("gemini", name) for name in family | {"gemini-3-flash-preview"}),
         *(("vertex", name) for name in family),

@@ -37,15 +37,13 @@ def test_real_time(office: Offices) -> None:
 
 
 @pytest.mark.parametrize("rows", [20, 600])
-def test_embeddings_say_nothing_of_their_tokens_and_so_their_cost_is_unknown(
-    office: Offices, rows: int
-) -> None:
+def test_embeddings_cost_what_their_tokens_cost(office: Offices, rows: int) -> None:
     desk = office("gemini")
     report = desk.run(desk.ask(rows, model="gemini/gemini-embedding-001"))
     answers = [row["answer"] for row in desk.output(report.job)]
     assert len(answers) == report.succeeded == rows
     assert all(len(vector) == 3072 for vector in answers)
-    assert report.cost is None
+    assert report.cost == desk.meter()["picodollars"] > 0
 
 
 def test_a_schema_is_met(office: Offices) -> None:

@@ -62,7 +62,8 @@ def _plan(limit: int | None) -> Plan:
     plan.breaker_rows = 50
     plan.nap = 60.0
     plan.poll_most = 60.0
-    plan.jobs = []
+    # Whose batches are to be small.
+    plan.jobs = [(MODEL, 0, 1)]
     return plan
 
 
@@ -77,7 +78,7 @@ def measure(knowledge: str, *, workers: int = 3, fit: int = 10) -> Figures:
             with Service(run.home, Process(run.machine, "user")) as service:
                 service.set_quota(MODEL, "tokens", limit)
         if knowledge == "learned":
-            stack.enter_context(patch("halfrate.providers.openai._queue_limit", return_value=None))
+            stack.enter_context(patch("halfrate.providers.openai_dialect.queue_limit", return_value=None))
         ends: dict[str, float] = {}
         run.loop.run_until_complete(_work(run, workers, ends))
         return _figures(run, jobs, ends, fit)

@@ -113,7 +113,7 @@ def test_a_job_over_tables_is_cancelled(tables: Offices) -> None:
 
 def test_the_place_may_change_while_a_job_runs(tables: Offices, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = tables("row-error:rate=0.3,status=503")
-    job = desk.submit(desk.ask(40, max_attempts=9))
+    job = desk.submit(desk.ask(40, max_attempts=20))
     monkeypatch.setenv(BUCKET, "gs://elsewhere")
     desk.assert_sound(desk.work(job))
 

@@ -13,6 +13,7 @@ from halfrate.base.errors import OutcomeUnknown, ProviderError
 from halfrate.base.results import Kind
 from halfrate.blobs.files import JobFiles
 from halfrate.core import lifecycle as life
+from halfrate.core.budgets import Purse, Terms
 from halfrate.core.lifecycle import Policy, Shard, State
 from halfrate.engine import collecting, steps
 from halfrate.providers.anthropic import Anthropic
@@ -183,6 +184,19 @@ def _left_behind() -> Any:
 
     return patch.object(OpenAI, "clean_up", lazy)
 
+
+def _no_budget() -> Any:
+    """A budget that is used up stops nothing."""
+
+    def always(self: Purse, terms: Terms, cost: int | None) -> bool:
+        del self, terms, cost
+        return True
+
+    return patch.object(Purse, "affords", always)
+
+
+MONEY_BUGS: dict[str, Plant] = {"a budget that stops nothing": _no_budget}
+"""Those that only show where money is what a run is about."""
 
 BUGS: dict[str, Plant] = {
     "no intent before the create": _no_intent,

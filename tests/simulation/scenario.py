@@ -190,6 +190,7 @@ class Plan:
                 cache=[draw.choice(["auto", "auto", "1h", "off"]) for _ in self.jobs],
                 hits=draw.choice([0.0, 0.5, 1.0]),
                 within=draw.random() < 0.3,
+                plain=draw.random() < 0.5,
             )
 
 
@@ -197,13 +198,15 @@ class Money(msgspec.Struct, frozen=True):
     """What is drawn besides where money is what a run is about.
 
     `tight`: the budget of a day, in parts of what the first job should cost. `cache`: what each job asks for. `hits`:
-    how often a row finds what another has written, those of its own batch among them if `within`.
+    how often a row finds what another has written, those of its own batch among them if `within`. `plain`: nobody has
+    a cache, so that a batch costs no more than it should.
     """
 
     tight: float
     cache: list[str]
     hits: float
     within: bool
+    plain: bool
 
 
 def run(seed: int, *, others: bool = False, money: bool = False) -> Outcome:
@@ -278,7 +281,7 @@ class Run:
                 pace=plan.pace,
                 limits=plan.limits,
                 cache=CacheModel(hit_rate=plan.money.hits, within_batch=plan.money.within)
-                if plan.money is not None
+                if plan.money is not None and not plan.money.plain
                 else None,
                 webhooks=(WebhookTarget("http://ours.test", "a secret"),) if plan.webhooks else (),
             )
@@ -351,7 +354,7 @@ class Run:
             return service.submit(service.draft(ask))
 
     def _submit_under_a_budget(self, service: Service, ask: Ask, number: int, money: Money) -> Job:
-        cache = money.cache[number] if ask.deadline is None else "auto"
+        cache = "off" if money.plain else "auto" if ask.deadline is not None else money.cache[number]
         asked = {"system": SHARED, "tags": {"team": "ours"}}
         try:
             draft = service.draft(msgspec.structs.replace(ask, **asked, cache=cache))
@@ -523,11 +526,7 @@ class Run:
         and answers may be longer than was expected: not here, where they are short. A budget goes by what is expected,
         and where rows do not find what others have written each writes it again, at twice the price of input."""
         assert self.plan.money is not None
-        most = (
-            self.stop
-            if set(self.plan.money.cache) == {"off"} and self.plan.money.hits == 0
-            else 20 * self.stop
-        )
+        most = self.stop if self.plan.money.plain else 20 * self.stop
         with Service(self.home, Process(self.machine, "check")) as service:
             lines = service.costs(by=("day", "kind", "tier"))
         days: Counter[str] = Counter()

@@ -3,7 +3,7 @@
 import pytest
 
 from . import machine
-from .bugs import BUGS
+from .bugs import BUGS, MONEY_BUGS
 from .scenario import run
 
 FOUND_BY = {
@@ -20,6 +20,7 @@ FOUND_BY = {
     "rows counted that never came": 40011,
     "a doubled line paid twice": 40001,
     "nothing cleaned up": 40000,
+    "a budget that stops nothing": 80004,
 }
 """A seed that finds each mistake. A change of the scenarios changes them: look for others from any number up."""
 
@@ -68,12 +69,12 @@ def test_a_seed_replays_step_for_step() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", [*BUGS, *MONEY_BUGS])
 def test_planted_mistakes_are_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Some of them end in something that is tried for ever.
     monkeypatch.setattr(machine, "LONGEST", 12 * 86_400.0)
-    with BUGS[bug]():
-        broken = run(FOUND_BY[bug]).broken
+    with {**BUGS, **MONEY_BUGS}[bug]():
+        broken = run(FOUND_BY[bug], money=bug in MONEY_BUGS).broken
     # A promise that was not kept, and not a plant that does not even run.
     assert broken is not None
     assert broken.partition(":")[0] in {"Broken", "Stuck", "IllegalStep"}

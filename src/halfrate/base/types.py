@@ -240,11 +240,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def audio_apart(self) -> bool:
-        return not self.audio_input is self.audio_cached is self.audio_output is None
-
-    @property
-    def image_apart(self) -> bool:
-        return self.image_output is not None
+        rates = (self.audio_input, self.audio_cached, self.audio_output)
+        return any(rate is not None for rate in rates)
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,7 +39,7 @@ def cost(tokens: Tokens, price: Price | None) -> int | None:
 def _apart(tokens: Tokens, rates: Rates) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
     """Tokens and what each costs, those that are no text beside the others where they have prices of their own."""
     heard, again, spoken = tokens[6:9] if rates.audio_apart else (0, 0, 0)
-    drawn = tokens.image_output if rates.image_apart else 0
+    drawn = tokens.image_output if rates.image_output is not None else 0
     return (
         tokens.input - heard,
         tokens.cached - again,

@@ -194,7 +194,7 @@ def test_room_is_held_from_before_the_upload_until_the_batch_has_left_the_queue(
     held = [shard.holds_room]
     shard = running(shard, UPLOADING)
     held.append(shard.holds_room)
-    full = life.apply(shard, life.Polled(status="failed", ended=True, queue_full=True), UPLOADING, 20.0)
+    full = life.apply(shard, life.NoRoom(trouble=Trouble("full", "full"), wait=60.0), UPLOADING, 20.0)
     ended = life.apply(shard, life.Polled(status="s", ended=True), UPLOADING, 20.0)
     assert [*held, full.holds_room, ended.holds_room] == [True, True, False, False]
 

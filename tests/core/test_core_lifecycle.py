@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from halfrate.base.errors import IllegalStep
 from halfrate.base.types import Counts
 from halfrate.core import lifecycle as life
+from halfrate.core.admission import Fit
 from halfrate.core.lifecycle import LIVE, Policy, Shard, State, Trouble
 
 UPLOADING = Policy(uploads_file=True)
@@ -34,6 +35,7 @@ EVENTS: tuple[type[Any], ...] = (
     life.Held,
     life.StepFailed,
     life.Polled,
+    life.NoRoom,
     life.BatchMissing,
     life.CancelSent,
     life.Collected,
@@ -76,8 +78,8 @@ def events() -> st.SearchStrategy[life.Event]:
             status=st.just("s"),
             ended=st.booleans(),
             rows_finished=st.integers(0, 10),
-            queue_full=st.booleans(),
         ),
+        st.builds(no_room, alone=st.booleans(), rows=st.none() | st.integers(0, 10), never=st.booleans()),
         st.builds(life.BatchMissing, st.just(TROUBLE)),
         st.builds(life.CancelSent, NAMES, st.booleans()),
         st.integers(0, 10).map(lambda n: life.Collected(Counts(succeeded=10 - n, failed=n), n, ("f1", "o1"))),
@@ -95,6 +97,12 @@ def events() -> st.SearchStrategy[life.Event]:
         st.builds(life.CancelAsked),
         st.builds(life.Resumed, st.none() | st.integers(0, 10)),
     )
+
+
+def no_room(*, alone: bool = False, rows: int | None = None, never: bool = False) -> life.NoRoom:
+    """A refusal for want of room, by a queue that takes `rows` rows, if anybody knows."""
+    known = None if rows is None else Fit(rows=rows, first=110, most=100, never=never and not rows)
+    return life.NoRoom(trouble=TROUBLE, wait=60.0, alone=alone, fit=known)
 
 
 def planned() -> Shard:
@@ -135,18 +143,18 @@ def check_step(before: Shard, event: life.Event, after: Shard, policy: Policy, n
     assert after.rows == before.rows
     assert after.attempt in {before.attempt, before.attempt + 1}
     assert set(before.refs.past) <= set(after.refs.past)
-    if after.attempt > before.attempt and not isinstance(event, life.Resumed | life.Cut):
+    if after.attempt > before.attempt and not isinstance(event, life.Resumed | life.Cut | life.NoRoom):
         assert after.attempt <= before.last_attempt
     if before.state is State.SUBMITTING and after.state in {State.PLANNED, State.UPLOADED}:
         # The only ways back to another create: a no, or an absence that can be believed.
-        assert isinstance(event, life.CreateRefused | life.Absent)
+        assert isinstance(event, life.CreateRefused | life.NoRoom | life.Absent)
         if isinstance(event, life.Absent):
             assert before.quiet_from is not None
             assert event.asked_at >= before.quiet_from + policy.settle
     with_a_batch = before.state in {State.RUNNING, State.CANCELLING, State.COLLECTING}
     if with_a_batch and after.state in {State.PLANNED, State.UPLOADED, State.SUBMITTING}:
         # A batch is let go only where it never ran, or is somebody else's, and is remembered as such.
-        assert isinstance(event, life.Foreign) or (isinstance(event, life.Polled) and event.queue_full)
+        assert isinstance(event, life.Foreign | life.NoRoom)
         assert set(before.refs.batches) <= set(after.refs.past)
         # One made by the same create beside it may have run.
         assert isinstance(event, life.Foreign) or not before.refs.twins
@@ -236,6 +244,7 @@ def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
                     life.Created(f"c{shard.version}"),
                     life.CreateRefused(TROUBLE, passing=True, file_gone=shard.refs.file_id is not None),
                     life.CreateRefused(TROUBLE, passing=True),
+                    no_room(alone=draw([True, False]), rows=draw([None, 0, 1, 5]), never=draw([True, False])),
                     life.CreateUnknown(TROUBLE),
                     life.SenderGone(),
                     life.Absent(draw([0.0, 1e6])),
@@ -249,7 +258,7 @@ def respond(shard: Shard, command: life.Command, draw: Any) -> life.Event:
                 [
                     life.Polled(status="s", ended=True),
                     life.Polled(status="s", ended=False),
-                    life.Polled(status="failed", ended=True, queue_full=True),
+                    no_room(alone=draw([True, False]), rows=draw([None, 0, 1, 5]), never=draw([True, False])),
                     life.BatchMissing(TROUBLE, draw([0.0, 1e6])),
                     fail,
                 ]
@@ -401,7 +410,7 @@ def test_a_twin_takes_the_place_of_a_batch_that_was_refused_late() -> None:
     surely = life.absent_after(submitting(), UPLOADING)
     shard = life.apply(submitting(), life.Found(("b1", "b2", "b3"), surely), UPLOADING, surely)
     shard = life.apply(shard, life.CancelSent("b2", twin=True), UPLOADING, 2000)
-    full = life.Polled(status="failed", ended=True, queue_full=True)
+    full = no_room()
     second = life.apply(shard, full, UPLOADING, 2000)
     assert (second.state, second.refs.batches, second.refs.past) == (State.RUNNING, ("b2", "b3"), ("b1",))
     assert life.decide(second, UPLOADING) == life.CancelBatch("b3", twin=True)

@@ -29,6 +29,13 @@ _ENOUGH: Final = 100.0
 _REMEMBERED: Final = 5e6
 """Tokens after which older batches count half as much for how ours compare with the provider's."""
 _MOST_OFF: Final = 5.0
+_SEEN: Final = 10_000.0
+"""Tokens of finished batches after which ours compare well enough with the provider's."""
+_SURELY: Final = 1.25
+_SURELY_UNSEEN: Final = 2.0
+"""How many times as large as the queue a row has to be, for us to be sure: with and without such batches."""
+_PERHAPS: Final = 0.5
+"""How much of the queue a row has to take, for it to be possible that it is larger than all of it."""
 _ALONE: Final = 3
 """Refusals in a row of a batch with nothing of ours beside it, after which it is taken to be too large."""
 _NEVER: Final = float("inf")
@@ -63,11 +70,16 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     counted: float = 0.0
     """Tokens as we reckoned them and as the provider counted them, over the newest batches."""
 
+    @property
+    def scale(self) -> float:
+        """How much a provider counts for each token of ours."""
+        if self.estimated < _ENOUGH:
+            return 1.0
+        return min(_MOST_OFF, max(1 / _MOST_OFF, self.counted / self.estimated))
+
     def reckon(self, tokens: int) -> int:
         """What the provider will count for what we put at `tokens`."""
-        if self.estimated < _ENOUGH:
-            return tokens
-        return max(1, round(tokens * min(_MOST_OFF, max(1 / _MOST_OFF, self.counted / self.estimated))))
+        return max(1, round(tokens * self.scale)) if tokens else 0
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +123,33 @@ class Admission(msgspec.Struct, frozen=True):
 
     admitted: tuple[str, ...]
     cut: tuple[tuple[str, int], ...]
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch was refused for want of room.
+
+    `until`: when a batch of its model may be tried again. `alone`: no batch of ours was, or may have been, in the queue
+    beside it. `most`: tokens that the queue takes in all; None where nobody has said.
+    """
+
+    queue: Queue
+    until: float
+    alone: bool
+    most: int | None = None
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """How a batch compares with the whole of its queue.
+
+    `rows`: how many of its rows fit, from the first on. `first`: tokens of the first, at least; `most`: of the queue.
+    `doubtful`: the first row may be larger than the queue. `never`: it is, however far off our count may be.
+    """
+
+    rows: int
+    first: int
+    most: int
+    doubtful: bool = False
+    never: bool = False
 
 
 class _Use:
@@ -264,6 +303,34 @@ def refused(
         hold_until=now + min(longest, wait),
         probe_at=now + probe,
         refusals=refusals,
+    )
+
+
+def fit(sizes: Iterable[float], refusal: Refusal) -> Fit | None:
+    """How a batch that was refused compares with its queue; None where the queue's size is not known.
+
+    `sizes`: of its rows in tokens as we reckon them, in the order in which they would be sent.
+    """
+    if refusal.most is None:
+        return None
+    queue, most = refusal.queue, refusal.most
+    room = max(1, int(most * _FILL))
+    first, rows, total = 0.0, 0, 0.0
+    for size in sizes:
+        total += size * queue.scale
+        first = first or size
+        if total > room:
+            break
+        rows += 1
+    # What providers count for short rows, of which most is form, says little about long ones.
+    low, high = sorted((first, first * queue.scale))
+    surely = _SURELY if queue.estimated >= _SEEN else _SURELY_UNSEEN
+    return Fit(
+        rows=rows,
+        first=round(low),
+        most=most,
+        doubtful=high > most * _PERHAPS,
+        never=low > most * surely,
     )
 
 

@@ -39,6 +39,7 @@ import msgspec
 from halfrate.base.errors import IllegalStep
 from halfrate.base.ids import tag_handle
 from halfrate.base.types import Counts
+from halfrate.core.admission import Fit
 
 
 class State(enum.StrEnum):
@@ -73,6 +74,12 @@ _QUEUED = frozenset({State.SUBMITTING, State.RUNNING, State.CANCELLING})
 """States in which a batch is, or may be, at work at the provider."""
 NOT_SENT = "none"
 """The tier of an attempt whose rows are not sent at all."""
+NO_ROOM = "no room"
+"""The status of an attempt whose row found no room in the queue by itself, and may find some later."""
+TRIES_ALONE = 3
+"""Refusals in a row with nothing of ours in the queue, after which fewer rows are sent."""
+TRIES_IN_DOUBT = 6
+"""The same for a single row that may be larger than the queue, after which it is left for later."""
 COSTING = _QUEUED | {State.ANSWERING}
 """States in which rows are, or may be, at work at the provider."""
 
@@ -132,6 +139,9 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     """What all rows of the shard should cost in the job's tier, picodollars; None where the price is unknown."""
     realtime_cost: int | None = None
     """The same in real time, at its ordinary price."""
+    measured: int | None = None
+    """The same for the rows of the current attempt alone, from the size of its request file; None before there is one.
+    """
     cap: int | None = None
     """The most rows that one batch may take: more would not fit the provider's quota, ever."""
     room: int | None = None
@@ -142,6 +152,12 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     """Batches in a row that came to an end without settling a single row; never less than one after the first."""
     halvings: int = 0
     """Batches that came to nothing and were no row's fault."""
+    waiting: int | None = None
+    """Rows that had no turn yet in this round of tries, where an attempt takes only some; None: all that are left."""
+    refused_alone: int = 0
+    """Refusals in a row of the current attempt for want of room, with nothing of ours in the queue beside it."""
+    alone_since: float | None = None
+    """When the first of them was."""
     insist_from: int = 1
     """The attempt with which the user's last retry began: rows that were refused for good before it go again."""
     tier: str = "batch"
@@ -196,11 +212,13 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     def left_early(self) -> bool:
         """Whether the attempt ran in real time and was ended before all of its rows were answered: by a cancel or
         a pause, which may be over by the time that its results are collected."""
-        return self.tier != "batch" and self.rows_finished < self.sending
+        return self.tier not in {"batch", NOT_SENT} and self.rows_finished < self.sending
 
     @property
     def demand(self) -> int:
         """What the provider will count for the current attempt, roughly."""
+        if self.measured is not None:
+            return self.measured
         return -(-self.tokens * self.sending // self.rows) if self.rows else 0
 
     @property
@@ -248,6 +266,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     quota_wait: float = 60.0
     quota_most: float = 900.0
     """The longest that nothing is tried after refusals in a row for want of room."""
+    room_patience: float = 3 * 86_400.0
+    """How long a batch is refused for want of room, with nothing of ours beside it, before a person must look: longer
+    than any batch can be in a queue before it."""
     missing_grace: float = 600.0
     """How long a fresh batch may answer 404 before we believe it."""
     tier: str = "batch"
@@ -256,6 +277,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Fewer rows than that are no batch to the provider."""
     small_tails: SmallTails = "fail"
     """What becomes of rows that are left over and fewer than that."""
+    oversized: SmallTails = "fail"
+    """What becomes of a row that is larger than the whole queue of its model."""
     max_attempts: int = 5
     cleanup_tries: int = 8
     halvings: int = 40
@@ -362,7 +385,9 @@ class Uploaded(msgspec.Struct, frozen=True):
 
 
 class IntentMade(msgspec.Struct, frozen=True):
-    """The create call leaves right after this is committed."""
+    """The create call leaves right after this is committed. `tokens`: of its rows, reckoned from their bytes."""
+
+    tokens: int | None = None
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -419,18 +444,25 @@ class StepFailed(msgspec.Struct, frozen=True):
 
 
 class Polled(msgspec.Struct, frozen=True, kw_only=True):
-    """What the provider says about the batch.
-
-    `queue_full`: refused after the create for want of quota, nothing ran, the file is still good.
-    """
+    """What the provider says about the batch."""
 
     status: str
     ended: bool
     rows_finished: int = 0
-    queue_full: bool = False
     accepted: bool = True
-    wait: float | None = None
-    """Seconds until the queue may have room again, if it is full."""
+
+
+class NoRoom(msgspec.Struct, frozen=True, kw_only=True):
+    """Refused because the provider's queue is full, at the create or after it. Nothing ran, and the file is still good.
+
+    `wait`: seconds until the queue may have room. `alone`: nothing of ours was in it. `fit`: how the batch compares
+    with the whole queue, where that is known.
+    """
+
+    trouble: Trouble
+    wait: float
+    alone: bool = False
+    fit: Fit | None = None
 
 
 class BatchMissing(msgspec.Struct, frozen=True):
@@ -539,6 +571,7 @@ Event: TypeAlias = (
     | Held
     | StepFailed
     | Polled
+    | NoRoom
     | BatchMissing
     | CancelSent
     | Collected
@@ -632,6 +665,12 @@ def absent_after(shard: Shard, policy: Policy) -> float:
 
 # ---------------------------------------------------------------- the steps
 
+_NEVER_ROOM = Trouble(
+    "no_room",
+    "refused for want of room for days, though none of our batches was in the provider's queue: others fill it, or the "
+    "account has none for this model. Nothing of it runs or costs anything; `halfrate retry` tries it again",
+)
+
 
 def _to(shard: Shard, state: State, at: float, **changes: Any) -> Shard:
     """A step that worked: a new state, due at `at`, with the failure count at zero."""
@@ -687,6 +726,7 @@ def _intent_made(shard: Shard, event: IntentMade, policy: Policy, now: float) ->
         accepted=False,
         seen_at=None,
         status="submitting",
+        measured=event.tokens,
         # A provider that refuses every create is asked less and less often.
         tries=shard.tries,
     )
@@ -773,8 +813,8 @@ def _wait_and_look(shard: Shard, event: Held | StepFailed, policy: Policy, now: 
     return _again(shard, event.trouble, policy, now, wait)
 
 
-def _polled(shard: Shard, event: Polled, policy: Policy, now: float) -> Shard:
-    if event.queue_full and shard.refs.twins:
+def _no_room(shard: Shard, event: NoRoom, policy: Policy, now: float) -> Shard:
+    if shard.refs.twins:
         # It ran nothing. What the same create made beside it may have, and takes its place: what that has finished is
         # paid for, and its files are there.
         first, *others = shard.refs.twins
@@ -785,21 +825,70 @@ def _polled(shard: Shard, event: Polled, policy: Policy, now: float) -> Shard:
         past = (*shard.refs.past, shard.refs.batch_id or "")
         refs = _refs(shard, batch_id=first, twins=tuple(others), uncancelled=uncancelled, past=past)
         return msgspec.structs.replace(shard, refs=refs, next_at=now + policy.poll_first)
-    if event.queue_full:
-        past = (*shard.refs.past, *shard.refs.batches)
-        trouble = Trouble("queue_full", "the provider's queue for this model is full; waiting for room")
-        return _again(
-            shard,
-            trouble,
-            policy,
-            now,
-            policy.quota_wait if event.wait is None else event.wait,
-            state=_before_create(policy),
-            status="waiting",
-            intent_at=None,
-            submitted_at=None,
-            refs=_refs(shard, batch_id=None, twins=(), uncancelled=(), past=past),
-        )
+    past = (*shard.refs.past, *shard.refs.batches)
+    refs = _refs(shard, batch_id=None, twins=(), uncancelled=(), past=past)
+    shard = msgspec.structs.replace(
+        shard,
+        intent_at=None,
+        submitted_at=None,
+        refs=refs,
+        refused_alone=shard.refused_alone + 1 if event.alone else 0,
+        alone_since=(now if shard.alone_since is None else shard.alone_since) if event.alone else None,
+    )
+    if not (shard.cancel_requested or shard.rescue):
+        fewer = _rows_with_room(shard, event.fit, policy)
+        if fewer is not None:
+            return _anew(shard, now, portion=fewer)
+        if event.fit is not None and shard.sending == 1 and _hopeless(shard, event.fit):
+            return _without_room(shard, event.fit, policy, now)
+        if shard.alone_since is not None and now - shard.alone_since > policy.room_patience:
+            return _to(shard, State.STOPPED, now, trouble=_NEVER_ROOM, status="refused")
+    # Whoever waits for batches that are not ours does not know when they leave the queue.
+    longer = event.wait * 2 ** min(max(0, shard.refused_alone - 1), 16)
+    wait = max(event.wait, min(policy.quota_most, longer))
+    return _again(shard, event.trouble, policy, now, wait, state=_before_create(policy), status="waiting")
+
+
+def _rows_with_room(shard: Shard, fit: Fit | None, policy: Policy) -> int | None:
+    """How many of the attempt's rows are sent instead of all, because all have no room; None: no other number."""
+    least = max(1, policy.least_rows)
+    if fit is None or shard.sending <= least:
+        return None
+    rows = fit.rows
+    if rows >= shard.sending:
+        # It should have fitted. Either it is larger than we think, or others use the queue: with fewer rows it has
+        # more of a chance in both cases.
+        rows = shard.sending // 2 if shard.refused_alone >= TRIES_ALONE else shard.sending
+    rows = max(rows, least)
+    fits = rows < shard.sending and not 0 < shard.rows_left - rows < policy.least_rows
+    return rows if fits else None
+
+
+def _hopeless(shard: Shard, fit: Fit) -> bool:
+    """Whether a single row is not tried again as it is."""
+    return fit.never or (fit.doubtful and shard.refused_alone >= TRIES_IN_DOUBT)
+
+
+def _without_room(shard: Shard, fit: Fit, policy: Policy, now: float) -> Shard:
+    """A row that its provider's queue cannot take goes another way, or nowhere."""
+    if policy.oversized == "realtime":
+        return _send_now(shard, SendNow("standard"), policy, now)
+    queue = f"the provider's queue for this model, which takes {fit.most:,} tokens in all"
+    otherwise = (
+        "`--small-tails realtime` lets a job run such rows in real time; a job of their own with `--tier standard` "
+        "does so now"
+    )
+    if fit.never:
+        text = f"not sent: it is larger than {queue}: it has about {fit.first:,}. {otherwise}"
+        return _not_sent(shard, Trouble("too_large", text), "too large", now)
+    text = (
+        f"not sent: refused {shard.refused_alone} times with no other batch of ours in {queue}. Either others fill it, "
+        f"or this row is too large for it. {otherwise}"
+    )
+    return _not_sent(shard, Trouble("no_room", text), NO_ROOM, now)
+
+
+def _polled(shard: Shard, event: Polled, policy: Policy, now: float) -> Shard:
     if event.ended:
         return _to(
             shard,
@@ -864,17 +953,14 @@ def _left_out(shard: Shard, event: LeftOut, policy: Policy, now: float) -> Shard
         f"{policy.least_rows:,}. `--small-tails realtime` lets a job run them in real time; a job of their own with "
         "`--tier standard` does so now"
     )
+    return _not_sent(shard, Trouble("too_few", text), "too few", now)
+
+
+def _not_sent(shard: Shard, why: Trouble, status: str, now: float) -> Shard:
+    """The attempt is over for rows that never left; they are told why."""
     refs = _refs(shard, file_id=None, leftovers=_with_file(shard))
-    trouble = Trouble("too_few", text)
     return _to(
-        shard,
-        State.COLLECTING,
-        now,
-        tier=NOT_SENT,
-        status="too few",
-        refs=refs,
-        trouble=trouble,
-        ended_at=now,
+        shard, State.COLLECTING, now, tier=NOT_SENT, status=status, refs=refs, trouble=why, ended_at=now
     )
 
 
@@ -898,13 +984,16 @@ def _collected(shard: Shard, event: Collected, policy: Policy, now: float) -> Sh
     stuck = event.too_much and event.unsettled == shard.sending
     setbacks = shard.setbacks + 1 if stuck else min(1, shard.setbacks)
     portion = _portion(shard, policy, stuck=stuck, setbacks=setbacks)
-    # Rows that were not in this batch have spent nothing of what a row may try; and to find the row that a whole
-    # batch fails for takes batches that are nobody's fault.
+    # Rows that were not in this batch have spent nothing of what a row may try: what is to settle some, or to give
+    # others their turn, is no attempt of theirs. And to find the row that a whole batch fails for takes batches that
+    # are nobody's fault.
+    waiting = (shard.rows_left if shard.waiting is None else shard.waiting) - shard.sending
+    others = unsent > 0 and not stuck and (waiting > 0 or event.unsettled < shard.sending)
     smaller = shard.sending > max(1, policy.least_rows)
     halving = stuck and setbacks > 1 and smaller and shard.halvings < policy.halvings
     # An attempt that we ended ourselves, for the deadline or because of a pause, is no fault of its rows either.
     ours = bool(shard.rescue) or shard.left_early
-    last = shard.last_attempt + (1 if halving or ours or (unsent and not stuck) else 0)
+    last = shard.last_attempt + (1 if halving or ours or others else 0)
     again = unsent + event.unsettled if shard.attempt < last else 0
     return _to(
         shard,
@@ -916,6 +1005,8 @@ def _collected(shard: Shard, event: Collected, policy: Policy, now: float) -> Sh
         portion=portion,
         setbacks=setbacks,
         halvings=shard.halvings + halving,
+        # Who had a second turn in this round has had the first of the next one.
+        waiting=waiting if waiting > 0 else max(0, again + waiting) or None,
         refs=refs,
     )
 
@@ -927,6 +1018,9 @@ def _portion(shard: Shard, policy: Policy, *, stuck: bool, setbacks: int) -> int
         half = max(1, shard.sending // 2, policy.least_rows)
         fits = half <= shard.rows_left and not 0 < shard.rows_left - half < policy.least_rows
         return half if setbacks > 1 and fits else shard.portion
+    if shard.portion is not None and shard.tier != "batch" and not shard.setbacks:
+        # A row that the queue had no room for was apart from the others, which have it without that row.
+        return shard.rows_left - shard.sending or None
     if shard.portion is None or 2 * shard.portion >= shard.rows_left:
         return None
     return 2 * shard.portion
@@ -975,6 +1069,9 @@ def _next_attempt(shard: Shard, rows: int, now: float) -> Shard:
         ended_at=None,
         polls=0,
         rows_finished=0,
+        measured=None,
+        refused_alone=0,
+        alone_since=None,
         status="retrying",
     )
 
@@ -982,9 +1079,14 @@ def _next_attempt(shard: Shard, rows: int, now: float) -> Shard:
 def _cut(shard: Shard, event: Cut, policy: Policy, now: float) -> Shard:
     if not 0 < event.rows < shard.sending:
         raise IllegalStep(f"shard {shard.id} cannot be cut from {shard.sending} rows to {event.rows}")
-    # The rows of an attempt never change once its request file may have been written: the cut begins another one.
-    shard = msgspec.structs.replace(shard, cap=event.rows, room=None, last_attempt=shard.last_attempt + 1)
+    return _anew(shard, now, cap=event.rows)
+
+
+def _anew(shard: Shard, now: float, **changes: int) -> Shard:
+    """Other rows than those of the present attempt, of which nothing runs, and nothing has. They never change once its
+    request file may have been written: it takes another attempt, which is nobody's fault."""
     leftovers = _with_file(shard)
+    shard = msgspec.structs.replace(shard, room=None, last_attempt=shard.last_attempt + 1, **changes)
     if leftovers or shard.strayed:
         refs = _refs(shard, leftovers=leftovers, file_id=None)
         return _to(shard, State.CLEANING, now, unsettled=shard.rows_left, refs=refs, status="waiting")
@@ -1045,6 +1147,10 @@ def _resumed(shard: Shard, event: Resumed, policy: Policy, now: float) -> Shard:
         portion=None,
         setbacks=0,
         halvings=0,
+        waiting=None,
+        measured=None,
+        refused_alone=0,
+        alone_since=None,
         cancel_requested=False,
         paused=False,
         # A shard that was refused may have left its request file there; it goes when the attempt is over.
@@ -1080,6 +1186,7 @@ _TABLE: dict[tuple[State, type[Event]], _Step] = {
     (State.UPLOADED, PauseEnded): _pause_ended,
     (State.SUBMITTING, Created): _created,
     (State.SUBMITTING, CreateRefused): _create_refused,
+    (State.SUBMITTING, NoRoom): _no_room,
     (State.SUBMITTING, CreateUnknown): _create_unknown,
     (State.SUBMITTING, SenderGone): _sender_gone,
     (State.SUBMITTING, Found): _found,
@@ -1090,6 +1197,7 @@ _TABLE: dict[tuple[State, type[Event]], _Step] = {
     (State.SUBMITTING, PauseAsked): _pause_asked,
     (State.SUBMITTING, PauseEnded): _pause_ended,
     (State.RUNNING, Polled): _polled,
+    (State.RUNNING, NoRoom): _no_room,
     (State.RUNNING, StepFailed): _wait_and_look,
     (State.RUNNING, BatchMissing): _batch_missing,
     (State.RUNNING, CancelSent): _cancel_sent,
@@ -1098,6 +1206,7 @@ _TABLE: dict[tuple[State, type[Event]], _Step] = {
     (State.RUNNING, PauseAsked): _pause_asked,
     (State.RUNNING, PauseEnded): _pause_ended,
     (State.CANCELLING, Polled): _polled,
+    (State.CANCELLING, NoRoom): _no_room,
     (State.CANCELLING, StepFailed): _wait_and_look,
     (State.CANCELLING, BatchMissing): _batch_missing,
     (State.CANCELLING, CancelSent): _cancel_sent,

@@ -154,7 +154,7 @@ def outcomes_of(shard: Shard, files: JobFiles) -> ShardOutcomes:
 
 def slots_to_send(shard: Shard, files: JobFiles) -> range | list[int]:
     """The rows of the current attempt, as slots of the shard, ascending: all, or of what earlier attempts left as
-    many as the attempt takes, those first that had no turn yet."""
+    many as the attempt takes, those first whose turn was longest ago."""
     if shard.attempt == 1:
         return range(shard.rows)
     before = [files.outcomes(shard.number, attempt) for attempt in range(1, shard.attempt)]
@@ -162,6 +162,7 @@ def slots_to_send(shard: Shard, files: JobFiles) -> range | list[int]:
     since = [path for path in before[shard.insist_from - 1 :] if path.exists()]
     with ShardOutcomes(since, shard.rows) as outcomes:
         tried = outcomes.kinds()
+        turns = outcomes.turns()
     with ShardOutcomes([path for path in before if path.exists()], shard.rows) as outcomes:
         kinds = outcomes.kinds()
     final = {int(kind) for kind in FINAL}
@@ -171,9 +172,10 @@ def slots_to_send(shard: Shard, files: JobFiles) -> range | list[int]:
         if kind != Kind.SUCCEEDED and newest not in final
     ]
     if len(left) > shard.sending:
-        untried = [slot for slot in left if not tried[slot]]
-        others = [slot for slot in left if tried[slot]]
-        left = sorted([*untried, *others][: shard.sending])
+        # Where batches came to nothing, the row that is at fault is looked for among the same rows, ever fewer of them.
+        last = [bool(turn) for turn in turns] if shard.setbacks else turns
+        left.sort(key=lambda slot: (last[slot], slot))
+        left = sorted(left[: shard.sending])
     return left
 
 

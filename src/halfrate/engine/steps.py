@@ -6,6 +6,7 @@ the provider, or is preceded by a commit that tells the next worker to look befo
 
 import asyncio
 import functools
+import itertools
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -26,10 +27,11 @@ from halfrate.base.errors import (
 )
 from halfrate.base.ids import row_prefix
 from halfrate.base.results import MAY_BE_PAID, RESULTS_GONE, Kind
+from halfrate.base.types import Framing
 from halfrate.blobs.files import JobFiles
 from halfrate.core import lifecycle as life
 from halfrate.core import pacing
-from halfrate.core.admission import Quota, QuotaKind
+from halfrate.core.admission import Fit, Quota, QuotaKind, Refusal, fit
 from halfrate.core.breaker import tripped
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import Policy, Shard, Trouble
@@ -39,6 +41,7 @@ from halfrate.engine.realtime import Patience, Realtime, Tally, Work
 from halfrate.providers.base import Adapter, BatchView, Blame, CallRefused, Intent, Tier
 from halfrate.rows.collect import Check
 from halfrate.rows.journal import Journal, JournalInUse
+from halfrate.rows.requests import request_lines
 from halfrate.store.connector import CommitUnknown
 from halfrate.store.store import Fenced, Span, Store
 
@@ -147,7 +150,7 @@ class Worker:
             case life.Find():
                 await self._find(shard, job, policy)
             case life.Poll():
-                await self._poll(shard, policy)
+                await self._poll(shard, job, policy)
             case life.CancelBatch(batch_id, twin):
                 await self._cancel(shard, policy, batch_id, twin=twin)
             case life.Collect():
@@ -212,7 +215,7 @@ class Worker:
         adapter = self._adapter(shard)
         intent = await self._intent(shard, job)
         now = self._clock.now()
-        meant = life.apply(shard, life.IntentMade(), policy, now)
+        meant = life.apply(shard, life.IntentMade(_tokens(shard, intent.requests)), policy, now)
         lease_until = now + lease(policy)
         alone = not adapter.capabilities.echoes_tag
         try:
@@ -241,16 +244,14 @@ class Worker:
                 await self._step(saved, back, policy)
                 self._on_halt(refusal)
                 return
-            gone = refusal.status in {400, 404} and bool(_FILE.search(str(refusal))) and bool(intent.file_id)
-            wait = refusal.retry_after
             if refusal.queue_full:
-                wait = await self._queue_full(saved, policy, refusal.queue_limit, refusal.retry_after)
-            event = life.CreateRefused(_trouble(refusal), refusal.passing, wait, file_gone=gone)
-            await self._step(saved, event, policy)
-            if life.apply(saved, event, policy, now).state is life.State.STOPPED and intent.file_id:
-                # Nothing of it runs, and nobody may ever come back for it. If it cannot be deleted now, `retry` tries.
-                with suppress(ProviderError):
-                    await adapter.clean_up((*saved.refs.leftovers, intent.file_id))
+                await self._no_room(saved, job, policy, _trouble(refusal), refusal)
+                return
+            gone = refusal.status in {400, 404} and bool(_FILE.search(str(refusal))) and bool(intent.file_id)
+            event = life.CreateRefused(
+                _trouble(refusal), refusal.passing, refusal.retry_after, file_gone=gone
+            )
+            await self._step_or_stop(saved, event, policy)
         except StorageError as error:
             # The rows cannot be read here: no whole request has left, and nothing of it takes effect.
             unread = Trouble("storage", str(error))
@@ -291,7 +292,7 @@ class Worker:
         else:
             await self._step(shard, life.Absent(asked_at), policy)
 
-    async def _poll(self, shard: Shard, policy: Policy) -> None:
+    async def _poll(self, shard: Shard, job: Job, policy: Policy) -> None:
         batch_id = shard.refs.batch_id or ""
         asked_at = self._clock.now()
         try:
@@ -308,19 +309,20 @@ class Worker:
         except ProviderError as error:
             await self._failed(shard, policy, error)
         else:
-            wait = await self._queue_full(shard, policy, view.queue_limit) if view.queue_full else None
+            if view.queue_full:
+                text = "the provider's queue for this model is full; waiting for room"
+                await self._no_room(shard, job, policy, Trouble("queue_full", text), view)
+                return
             event = life.Polled(
                 status=view.status,
                 ended=view.ended,
                 rows_finished=view.rows_finished,
-                queue_full=view.queue_full,
                 accepted=view.accepted,
-                wait=wait,
             )
             await self._step(shard, event, policy)
-            if view.ended and not view.queue_full and view.failure is None:
+            if view.ended and view.failure is None:
                 await self._note_end(shard)
-            if view.accepted and not view.queue_full and not shard.accepted:
+            if view.accepted and not shard.accepted:
                 await self._in_thread(self._store.note_accepted, shard)
 
     async def _note_end(self, shard: Shard) -> None:
@@ -337,15 +339,31 @@ class Worker:
             cut = Span(kind="batch", at=now, seconds=lived, rows=shard.sending, over=False)
             await self._in_thread(self._store.add_span, shard, cut)
 
-    async def _queue_full(
-        self, shard: Shard, policy: Policy, told: int | None, asked: float | None = None
-    ) -> float:
-        """Remember a refusal for want of room; seconds until the next try of any batch of this model."""
+    async def _no_room(
+        self, shard: Shard, job: Job, policy: Policy, trouble: Trouble, said: Refused | BatchView
+    ) -> None:
+        """Learn from a refusal for want of room, and go on with what has some."""
         now = self._clock.now()
+        asked = said.retry_after if isinstance(said, Refused) else None
         wait = max(policy.quota_wait, asked or 0.0)
         longest = max(policy.quota_most, wait)
-        until = await self._in_thread(self._store.note_refusal, shard, now, wait, longest, told)
-        return until - now
+        refusal = await self._in_thread(self._store.note_refusal, shard, now, wait, longest, said.queue_limit)
+        requests = self.site.files(job.id).requests(shard.number, shard.attempt)
+        known = None
+        if refusal.most is not None:
+            framing = self._adapter(shard).capabilities.framing
+            known = await self._in_thread(_fit, shard, requests, framing, refusal)
+        event = life.NoRoom(trouble=trouble, wait=refusal.until - now, alone=refusal.alone, fit=known)
+        await self._step_or_stop(shard, event, policy)
+
+    async def _step_or_stop(self, shard: Shard, event: life.Event, policy: Policy) -> None:
+        """Step a shard after a refusal; delete its request file where nothing goes on after it."""
+        after = life.apply(shard, event, policy, self._clock.now())
+        await self._save(after)
+        if after.state is life.State.STOPPED and after.refs.file_id is not None:
+            # Nothing of it runs, and nobody may ever come back for it. If it cannot be deleted now, `retry` tries.
+            with suppress(ProviderError):
+                await self._adapter(shard).clean_up((*after.refs.leftovers, after.refs.file_id))
 
     async def _cancel(self, shard: Shard, policy: Policy, batch_id: str, *, twin: bool) -> None:
         try:
@@ -607,6 +625,21 @@ class Worker:
         return await asyncio.to_thread(functools.partial(call, *args, **options))
 
 
+def _tokens(shard: Shard, requests: Path) -> int:
+    """What the provider will count for the rows of a request file, roughly: their part of the shard's, by bytes."""
+    return shard.tokens * requests.stat().st_size // max(1, shard.bytes)
+
+
+def _fit(shard: Shard, requests: Path, framing: Framing, refusal: Refusal) -> Fit | None:
+    """How the batch of a request file compares with its queue; None where the file is gone."""
+    a_byte = shard.tokens / max(1, shard.bytes)
+    rows = itertools.chain.from_iterable(request_lines(requests, framing))
+    try:
+        return fit((a_byte * len(row) for row in rows), refusal)
+    except FileNotFoundError:
+        return None
+
+
 def _without_intent(
     stored: Shard, *, intent: Shard, event: life.CreateRefused, policy: Policy, now: float
 ) -> Shard | None:
@@ -657,7 +690,8 @@ def _realtime_view(shard: Shard) -> BatchView:
     them was to be sent."""
     if shard.tier == life.NOT_SENT:
         why = shard.trouble.message if shard.trouble is not None else "not sent: too few rows for a batch"
-        return BatchView(batch_id="", status=shard.status, ended=True, absent=Kind.FAILED, absent_because=why)
+        absent = Kind.FAILED_PASSING if shard.status == life.NO_ROOM else Kind.FAILED
+        return BatchView(batch_id="", status=shard.status, ended=True, absent=absent, absent_because=why)
     return BatchView(
         batch_id="",
         status=shard.tier,

@@ -227,6 +227,15 @@ class ShardOutcomes:
                     kinds[slot] = value & _KIND
         return kinds
 
+    def turns(self) -> "array.array[int]":
+        """The newest attempt that knows each row, counted from 1; 0 for none."""
+        turns = array.array("L", bytes(self.rows * array.array("L").itemsize))
+        for number, file in enumerate(reversed(self._files), 1):
+            for slot, value in enumerate(file.index):
+                if value:
+                    turns[slot] = number
+        return turns
+
     def _record(self, slot: int) -> bytes | None:
         for file in self._files:
             if file.index[slot]:

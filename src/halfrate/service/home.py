@@ -68,7 +68,12 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             ) from error
 
     def policy(
-        self, facts: Capabilities, max_attempts: int, tier: str = "batch", small_tails: SmallTails = "fail"
+        self,
+        facts: Capabilities,
+        max_attempts: int,
+        tier: str = "batch",
+        small_tails: SmallTails = "fail",
+        oversized: SmallTails = "fail",
     ) -> Policy:
         timing = self.timing
         return Policy(
@@ -83,6 +88,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             tier=tier,
             least_rows=facts.least_rows,
             small_tails=small_tails,
+            oversized=oversized,
             max_attempts=max_attempts,
         )
 

@@ -283,7 +283,9 @@ class Service:
 
     def policy(self, job: Job) -> Policy:
         facts = adapter_class(job.spec.provider).capabilities
-        return self.home.policy(facts, job.max_attempts, job.tier, job.small_tails)
+        rescued = job.deadline is not None and job.rescue and facts.rescues
+        oversized = "realtime" if rescued else job.small_tails
+        return self.home.policy(facts, job.max_attempts, job.tier, job.small_tails, oversized)
 
     def check(self, job: Job) -> Check | None:
         check = self._checks.get(job.id)

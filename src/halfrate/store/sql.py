@@ -200,6 +200,11 @@ WHERE account = :account AND model = :model AND shard_id <> :besides AND accepte
 """
 """Tokens of a model that are in its queue, those of one shard left out."""
 
+BESIDE: Final = """
+SELECT 1 FROM reservation WHERE account = :account AND model = :model AND shard_id <> :besides LIMIT 1
+"""
+"""Whether any batch of a model is, or may be, in its queue beside that of a shard."""
+
 ACCEPTED: Final = "UPDATE reservation SET accepted = 1 WHERE shard_id = :shard_id AND accepted = 0"
 """Records that the provider has taken a shard's batch into its queue."""
 

@@ -14,7 +14,7 @@ from halfrate.base.errors import IllegalStep, SettingsError
 from halfrate.base.results import Billed, Collection
 from halfrate.base.types import Usage
 from halfrate.core import admission
-from halfrate.core.admission import Queue, Quota, QuotaKind
+from halfrate.core.admission import Queue, Quota, QuotaKind, Refusal
 from halfrate.core.budgets import Budget, OnBudget, Standing, Terms, check_job
 from halfrate.core.job import Job, JobState
 from halfrate.core.lifecycle import Shard
@@ -42,6 +42,8 @@ from halfrate.store.sqlite import SqliteConnector
 _PATIENCE: Final = 30.0
 _LOOK_AGAIN: Final = 2.0
 """Seconds until the next look for room in a queue, which other processes give back as well."""
+_NEARLY_ALL: Final = 0.9
+"""Batches of which fewer rows were billed do not say how their provider counts."""
 _EVERYTHING: Final = 2**62  # as a LIMIT: the dialects have different words for "all"
 
 
@@ -303,8 +305,10 @@ class Store:
 
     # ------------------------------------------------------------ queues
 
-    def note_refusal(self, shard: Shard, now: float, wait: float, longest: float, told: int | None) -> float:
-        """Remember that a shard's batch found its model's queue full; when to try again at the earliest.
+    def note_refusal(
+        self, shard: Shard, now: float, wait: float, longest: float, told: int | None
+    ) -> Refusal:
+        """Remember that a shard's batch found its model's queue full, and say what is known of that queue.
 
         `told`: the limit in tokens that the provider named, if it did.
         """
@@ -325,7 +329,8 @@ class Store:
                 told=told is not None,
             )
             transaction.execute(sql.SAVE_QUEUE, {**place, "record": msgspec.json.encode(queue).decode()})
-            return queue.hold_until
+            beside = transaction.fetch_one(sql.BESIDE, {**place, "besides": shard.id})
+            return Refusal(queue=queue, until=queue.hold_until, alone=beside is None, most=told)
 
     def note_accepted(self, shard: Shard) -> None:
         """Remember that a shard's batch was taken into its model's queue, where that says something new."""
@@ -489,10 +494,13 @@ def _save(transaction: Transaction, shard: Shard, owner: str, lease_until: float
 
 def _note_count(transaction: Transaction, shard: Shard, collection: Collection) -> None:
     """Learn from a finished batch how the provider counts what we reckoned."""
-    rows = sum(billed.rows for billed in collection.billed)
-    estimated = shard.tokens * rows // shard.rows if shard.rows else 0
+    rows, sent = sum(billed.rows for billed in collection.billed), collection.counts.settled
     tokens = sum(billed.usage.total_input for billed in collection.billed)
-    if not estimated or not tokens:
+    # What rows have on an average says nothing about the few of a batch that were run.
+    if not tokens or shard.measured is None or rows < _NEARLY_ALL * sent:
+        return
+    estimated = shard.measured * rows // sent
+    if not estimated:
         return
     place: Params = {"account": shard.account, "model": shard.model}
     queue = admission.counted(_queue(transaction, place), estimated, tokens)

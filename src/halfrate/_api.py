@@ -76,7 +76,8 @@ class Options(TypedDict, total=False):
     rescue: False: never pay for real time, even if the deadline is missed.
     priority: one more gets twice the share of a provider's queue that is full.
     keep_going: go on when most rows of a batch fail, instead of pausing the job (JobPaused).
-    small_tails: "realtime": rows that are left over, and too few for a batch, are run in real time at its price.
+    small_tails: "realtime": rows that no batch takes, because they are left over and too few or because one is larger
+        than its model's whole queue, are run in real time at its price.
     tags: names for `halfrate cost --by`; `team` shares queues fairly.
     max_cost: USD; refused with UsageError if it could cost more, or if the price is unknown.
     over_budget: "wait": a job that would cross a budget is taken on, and sent as far as the budget allows; otherwise it

@@ -192,22 +192,27 @@ def queue(most: int | None, estimated: float = 0.0, counted: float = 0.0) -> Ref
 
 
 def test_how_a_batch_compares_with_its_queue() -> None:
-    assert fit([10.0] * 5, queue(None)) is None
-    assert fit([10.0] * 20, queue(100)) == Fit(rows=9, first=10, most=100)
-    assert fit([10.0] * 3, queue(100)) == Fit(rows=3, first=10, most=100)
-    # Nothing has been counted yet: ours may be twice what the provider counts.
-    assert fit([60.0], queue(100)) == Fit(rows=1, first=60, most=100, doubtful=True)
-    assert fit([150.0, 10.0], queue(100)) == Fit(rows=0, first=150, most=100, doubtful=True)
-    assert fit([201.0], queue(100)) == Fit(rows=0, first=201, most=100, doubtful=True, never=True)
+    assert fit([40] * 5, 0.25, queue(None)) is None
+    assert fit([40] * 20, 0.25, queue(100)) == Fit(rows=9, first=10, most=100)
+    assert fit([40] * 3, 0.25, queue(100)) == Fit(rows=3, first=10, most=100)
+    # It counts two for each of ours.
+    assert fit([40] * 20, 0.25, queue(100, 50_000, 100_000)) == Fit(rows=4, first=10, most=100)
+    assert fit([240], 0.25, queue(100)) == Fit(rows=1, first=60, most=100, doubtful=True)
 
 
-def test_a_long_row_may_be_counted_otherwise_than_those_before_it() -> None:
-    # So far two were counted for each of ours, for rows of any length.
-    assert fit([40.0, 10.0], queue(100, 50_000, 100_000)) == Fit(rows=1, first=40, most=100, doubtful=True)
-    assert fit([110.0], queue(100, 50_000, 100_000)) == Fit(rows=0, first=110, most=100, doubtful=True)
-    assert fit([126.0], queue(100, 50_000, 100_000)) == Fit(
-        rows=0, first=126, most=100, doubtful=True, never=True
-    )
-    # And here half of one.
-    assert fit([60.0], queue(100, 50_000, 25_000)) == Fit(rows=1, first=30, most=100, doubtful=True)
-    assert fit([240.0], queue(100, 50_000, 25_000)) == Fit(rows=0, first=120, most=100, doubtful=True)
+def test_a_row_is_held_against_its_queue_by_its_bytes_as_well() -> None:
+    # Whatever was learned from others: it may be Chinese.
+    assert fit([201], 0.01, queue(100, 50_000, 10_000)) == Fit(rows=1, first=0, most=100, doubtful=True)
+    assert fit([199], 0.01, queue(100, 50_000, 10_000)) == Fit(rows=1, first=0, most=100)
+    # A link to a picture is short, and its tokens are many.
+    assert fit([100], 10.0, queue(100, 50_000, 50_000)) == Fit(rows=0, first=1000, most=100, doubtful=True)
+
+
+def test_a_row_is_too_large_for_certain_only_where_every_count_says_so() -> None:
+    known = queue(100, 50_000, 50_000)
+    assert fit([504], 0.25, known) == Fit(rows=0, first=126, most=100, doubtful=True, never=True)
+    assert fit([496], 0.25, known) == Fit(rows=0, first=124, most=100, doubtful=True)
+    assert fit([504], 0.25, queue(100)) == Fit(rows=0, first=126, most=100, doubtful=True), "nothing was seen"
+    half = queue(100, 50_000, 25_000)
+    assert fit([504], 0.25, half) == Fit(rows=1, first=63, most=100, doubtful=True)
+    assert fit([1008], 0.25, half) == Fit(rows=0, first=126, most=100, doubtful=True, never=True)

@@ -37,14 +37,16 @@ def billed(office: Office) -> list[int]:
 
 @pytest.mark.parametrize("late", [True, False])
 def test_it_fails_for_good_and_the_others_are_answered(office: Callable[..., Office], late: bool) -> None:
-    here = office("openai", *([] if late else ["queue-full:mode=create,times=2"]), limits=LIMITS)
-    job = submitted(here, {7: 3000})
+    faults = [] if late else ["queue-full:mode=create,times=2"]
+    here = office("openai", *faults, limits=Limits(openai_enqueued_tokens=4000))
+    # By then enough was counted to be sure.
+    job = submitted(here, {**dict.fromkeys(range(ROWS), 600), 15: 20_000})
     report = here.work(job)
     assert (report.succeeded, report.failed) == (ROWS - 1, 1)
     rows = outcomes(here, job)
-    assert [row["n"] for row in rows if row["status"] == "failed"] == [7]
-    assert "larger than the provider's queue for this model, which takes 400 tokens" in rows[7]["error"]
-    assert rows[7]["cost_usd"] == 0
+    assert [row["n"] for row in rows if row["status"] == "failed"] == [15]
+    assert "larger than the provider's queue for this model, which takes 4,000 tokens" in rows[15]["error"]
+    assert rows[15]["cost_usd"] == 0
     assert billed(here) == [1] * (ROWS - 1)
     meter = here.emulator.meter.snapshot()
     assert report.cost == meter["picodollars"]

@@ -576,8 +576,9 @@ class Run:
     def _too_long(self, job: Job) -> set[int]:
         """Rows of a job that may not fit the queue of their model."""
         number = next(at for at, known in enumerate(self.jobs) if known.id == job.id)
-        most = (self.plan.limits.openai_enqueued_tokens or 0) - 100
-        return {n for n, words in self.plan.long[number].items() if words > most}
+        # The emulator counts a token for four characters.
+        most = 4 * (self.plan.limits.openai_enqueued_tokens or 0) // len(" really")
+        return {n for n, words in self.plan.long[number].items() if words > 0.9 * most}
 
 
 def _demand(kept: object, otherwise: str) -> None:

@@ -43,7 +43,7 @@ from halfrate.service.report import Prospect
     "--small-tails",
     type=click.Choice(["fail", "realtime"]),
     default="fail",
-    help="Rows left over that are too few for a batch: left failed, or run in real time at its price.",
+    help="Rows that no batch takes, too few or too large: left failed, or run in real time at its price.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help=".jsonl, .csv or .parquet.")
 @click.option("--raw", is_flag=True, help="Write the provider's own result objects.")

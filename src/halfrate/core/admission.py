@@ -32,8 +32,9 @@ _MOST_OFF: Final = 5.0
 _SEEN: Final = 10_000.0
 """Tokens of finished batches after which ours compare well enough with the provider's."""
 _SURELY: Final = 1.25
-_SURELY_UNSEEN: Final = 2.0
-"""How many times as large as the queue a row has to be, for us to be sure: with and without such batches."""
+"""How many times as large as the queue a row has to be, then, for it to be larger for certain."""
+_DENSEST: Final = 0.5
+"""Tokens in a byte of text, at most: Chinese has a third, English a fifth."""
 _PERHAPS: Final = 0.5
 """How much of the queue a row has to take, for it to be possible that it is larger than all of it."""
 _ALONE: Final = 3
@@ -306,31 +307,32 @@ def refused(
     )
 
 
-def fit(sizes: Iterable[float], refusal: Refusal) -> Fit | None:
+def fit(sizes: Iterable[int], a_byte: float, refusal: Refusal) -> Fit | None:
     """How a batch that was refused compares with its queue; None where the queue's size is not known.
 
-    `sizes`: of its rows in tokens as we reckon them, in the order in which they would be sent.
+    `sizes`: of its rows in bytes, in the order in which they would be sent. `a_byte`: tokens that we reckon for each.
     """
     if refusal.most is None:
         return None
     queue, most = refusal.queue, refusal.most
     room = max(1, int(most * _FILL))
-    first, rows, total = 0.0, 0, 0.0
+    first, rows, total = 0, 0, 0.0
     for size in sizes:
-        total += size * queue.scale
+        total += size * a_byte * queue.scale
         first = first or size
         if total > room:
             break
         rows += 1
-    # What providers count for short rows, of which most is form, says little about long ones.
-    low, high = sorted((first, first * queue.scale))
-    surely = _SURELY if queue.estimated >= _SEEN else _SURELY_UNSEEN
+    # What was learned from short rows, of which most is form, or from rows with pictures, says little of this one. Its
+    # bytes do: text has hardly more than a token for two of them.
+    text = first * _DENSEST
+    low, high = sorted((first * a_byte, first * a_byte * queue.scale))
     return Fit(
         rows=rows,
         first=round(low),
         most=most,
-        doubtful=high > most * _PERHAPS,
-        never=low > most * surely,
+        doubtful=text > most or high > most * _PERHAPS,
+        never=text > most and low > most * _SURELY and queue.estimated >= _SEEN,
     )
 
 

@@ -635,7 +635,7 @@ def _fit(shard: Shard, requests: Path, framing: Framing, refusal: Refusal) -> Fi
     a_byte = shard.tokens / max(1, shard.bytes)
     rows = itertools.chain.from_iterable(request_lines(requests, framing))
     try:
-        return fit((a_byte * len(row) for row in rows), refusal)
+        return fit(map(len, rows), a_byte, refusal)
     except FileNotFoundError:
         return None
 

@@ -241,7 +241,7 @@ def test_failed_rows_make_exit_code_3_with_reasons_and_a_way_on(shells: Shells, 
     assert "1 x " in ran.err
     job = shell("jobs", "--json")
     [listed] = json.loads(job.out)
-    assert f"halfrate retry {listed['job']}" in ran.err
+    assert f"halfrate retry {listed['job']}     sends the other row again" in ran.err
     rows = output_rows(shell.folder / "out.csv")
     assert [row["status"] for row in rows].count("failed") == 1
     assert rows[3]["error"]

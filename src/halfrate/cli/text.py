@@ -189,7 +189,8 @@ def next_steps(report: Report) -> list[str]:
         return [f"halfrate attach {job}"]
     steps: list[str] = []
     if report.unsuccessful:
-        steps.append(f"halfrate retry {job}     sends the {report.unsuccessful:,} other rows again")
+        others = "other row" if report.unsuccessful == 1 else f"{report.unsuccessful:,} other rows"
+        steps.append(f"halfrate retry {job}     sends the {others} again")
     return steps
 
 

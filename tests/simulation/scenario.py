@@ -319,9 +319,9 @@ class Run:
         stack.enter_context(crash_points())
         stack.enter_context(patch("halfrate.engine.loop._LONGEST_NAP", plan.nap))
         stack.enter_context(patch("halfrate.core.breaker._ROWS", plan.breaker_rows))
-        if plan.money is not None:
-            # Whoever waits for tomorrow's money would look for it 86,400 times.
-            stack.enter_context(patch("halfrate.store.store._LOOK_AGAIN", 600.0))
+        # Whoever waits for room, or for tomorrow's money, would look for it many thousand times.
+        look = 30.0 if plan.money is None else 600.0
+        stack.enter_context(patch("halfrate.store.store._LOOK_AGAIN", look))
         stack.enter_context(patch.object(Journal, "__init__", _noted(Journal.__init__)))
         stack.callback(JOURNALS.clear)
         stack.enter_context(_small_shards(plan.shard_rows, (model for model, _, _ in plan.jobs)))

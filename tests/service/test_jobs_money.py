@@ -186,3 +186,15 @@ def test_rows_of_one_job_may_be_run_in_different_places(office: Offices, tmp_pat
     assert price is not None
     assert report.cost is not None
     assert report.cost > (usage_cost(report.usage, price.rates) or 0)
+
+
+def test_a_job_whose_longest_rows_failed_does_not_tell_what_the_next_one_takes(office: Offices) -> None:
+    shop = office("openai", "row-error:match=really,status=400,sticky=true")
+    for rows, basis in ((10, "nothing"), (30, "prompt")):
+        texts = [f"What is {n}?" + " really" * (5000 if n == 4 else 0) for n in range(rows)]
+        table = shop.folder / f"rows-{rows}.jsonl"
+        table.write_text("".join(json.dumps({"q": text}) + "\n" for text in texts))
+        ask = Ask(input=table, model="openai/gpt-4.1-mini", prompt="{q}")
+        report = shop.work(shop.submit(ask))
+        assert (report.succeeded, report.failed) == (rows - 1, 1)
+        assert shop.submit(ask).forecast.basis == basis

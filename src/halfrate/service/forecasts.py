@@ -17,6 +17,8 @@ _LOOKED_THROUGH = 1000
 _ENOUGH = 8
 """Samples of a kind that are looked at: older ones say less of what models answer today."""
 
+_NEARLY_ALL = 0.95
+
 
 def samples(store: Store, spec: RequestSpec) -> list[Sample]:
     """What the newest jobs took that asked the same of a row; where there are none, others of the same model."""
@@ -27,9 +29,15 @@ def samples(store: Store, spec: RequestSpec) -> list[Sample]:
 
 
 def _newest(store: Store, jobs: list[Job], *, same: bool) -> list[Sample]:
-    """Samples of the first of these jobs that were billed at all."""
-    made = (_sample(job, store.spent(job_id=job.id), same=same) for job in jobs)
-    return list(itertools.islice((sample for sample in made if sample is not None), _ENOUGH))
+    """Samples of the first of these jobs that tell."""
+    made = ((job, _sample(job, store.spent(job_id=job.id), same=same)) for job in jobs)
+    told = (sample for job, sample in made if sample is not None and _tells(job, sample))
+    return list(itertools.islice(told, _ENOUGH))
+
+
+def _tells(job: Job, sample: Sample) -> bool:
+    """Whether the rows that were billed stand for all of a job: those that failed may have been the long ones."""
+    return job.state is not JobState.DONE or sample.rows >= _NEARLY_ALL * job.rows
 
 
 def _is_alike(one: RequestSpec, other: RequestSpec) -> bool:

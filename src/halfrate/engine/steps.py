@@ -625,9 +625,16 @@ class Worker:
         return await asyncio.to_thread(functools.partial(call, *args, **options))
 
 
-def _tokens(shard: Shard, requests: Path) -> int:
-    """What the provider will count for the rows of a request file, roughly: their part of the shard's, by bytes."""
-    return shard.tokens * requests.stat().st_size // max(1, shard.bytes)
+def _tokens(shard: Shard, requests: Path) -> int | None:
+    """What the provider will count for the rows of a request file, roughly: their part of the shard's, by bytes.
+
+    None where the file cannot be looked at: whether it is still needed is the adapter's to say.
+    """
+    try:
+        size_bytes = requests.stat().st_size
+    except OSError:
+        return None
+    return shard.tokens * size_bytes // max(1, shard.bytes)
 
 
 def _fit(shard: Shard, requests: Path, framing: Framing, refusal: Refusal) -> Fit | None:
@@ -714,6 +721,6 @@ def _trouble(error: ProviderError) -> Trouble:
 def _disk(error: OSError) -> StorageError:
     where = f" ({error.filename})" if error.filename else ""
     return StorageError(
-        f"This machine could not write a file{where}: {error.strerror or error}. What the provider finished is "
+        f"This machine could not read or write a file{where}: {error.strerror or error}. What the provider finished is "
         "safe there and paid for once; mend this and attach to the job again."
     )

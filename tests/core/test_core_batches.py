@@ -291,3 +291,56 @@ def test_a_queue_with_less_room_than_the_smallest_batch_is_tried_with_that() -> 
     assert life.decide(planned(room=30), FEW) == life.CutDown(100)
     shard = life.apply(planned(room=30), life.Cut(100), FEW, 1.0)
     assert life.decide(msgspec.structs.replace(shard, room=30), FEW) == life.Create()
+
+
+def led(**changes: Any) -> Shard:
+    return planned(leaders=40, attempt=life.BEHIND_LEADERS, last_attempt=6, **changes)
+
+
+def test_the_rows_that_warm_the_cache_go_first_and_are_no_attempt_of_the_others() -> None:
+    shard = led()
+    assert (shard.sending, shard.leading, shard.try_number) == (40, True, 1)
+    shard = after_batch(shard, 0)
+    assert (shard.rows_left, shard.sending, shard.leading) == (960, 960, False)
+    assert (shard.attempt, shard.try_number, shard.status) == (3, 1, "cache warm")
+    for number in range(2, 6):
+        shard = after_batch(shard, 960)
+        assert (shard.state, shard.try_number) == (State.PLANNED, number)
+    assert after_batch(shard, 960).state is State.DONE
+
+
+def test_leaders_that_fail_go_again_with_the_others() -> None:
+    shard = after_batch(led(), 10)
+    assert (shard.rows_left, shard.sending, shard.leading) == (970, 970, False)
+
+
+@pytest.mark.parametrize("too_much", [False, True])
+def test_where_nothing_came_of_the_leaders_they_go_first_once_more(*, too_much: bool) -> None:
+    shard = after_batch(led(), 40, too_much=too_much)
+    assert (shard.sending, shard.leading, shard.rows_left) == (40, True, 1000)
+    shard = after_batch(shard, 40, too_much=too_much)
+    assert (shard.leading, shard.rows_left) == (False, 1000)
+    if not too_much:
+        assert shard.sending == 1000
+
+
+def test_leaders_that_a_queue_has_no_room_for_are_cut_like_others() -> None:
+    shard = life.apply(led(room=25), life.Cut(25), DIRECT, 1.0)
+    assert (shard.sending, shard.leading) == (25, True)
+    shard = after_batch(shard, 0)
+    assert (shard.sending, shard.leading, shard.rows_left) == (25, False, 975)
+
+
+def test_a_shard_that_was_stopped_goes_on_with_the_rows_of_its_request_file_or_writes_another() -> None:
+    stopped = life.apply(
+        life.apply(led(), life.IntentMade(), DIRECT, 1.0),
+        life.CreateRefused(life.Trouble("400", "no"), passing=False),
+        DIRECT,
+        2.0,
+    )
+    assert stopped.state is State.STOPPED
+    again = life.apply(stopped, life.Resumed(), DIRECT, 3.0)
+    assert (again.attempt, again.sending, again.leading) == (2, 40, True)
+    apart = msgspec.structs.replace(stopped, portion=3)
+    again = life.apply(apart, life.Resumed(), DIRECT, 3.0)
+    assert (again.attempt, again.sending) == (3, 40)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfrate.base.errors import UsageError
-from halfrate.rows.template import after_head, parse_template, shared_head
+from halfrate.rows.template import after_head, parse_template, whole_words
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_any_text_can_be_written_as_a_literal(text: str) -> None:
 )
 def test_how_a_prompt_begins_for_every_row(text: str, head: str) -> None:
     parsed = parse_template(text)
-    assert shared_head(parsed) == head
+    assert whole_words(parsed.literals[0]) == head
     rest = after_head(parsed, head)
     assert head + rest.literals[0] == parsed.literals[0]
     assert (rest.columns, rest.literals[1:]) == (parsed.columns, parsed.literals[1:])

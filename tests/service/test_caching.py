@@ -1,5 +1,7 @@
 """Prompt caching beside batches, judged by the emulator's cache and its meter."""
 
+import asyncio
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from halfrate.base.errors import UsageError
 from halfrate.core.job import Job
-from halfrate.core.lifecycle import State
+from halfrate.core.lifecycle import Shard, State
 from halfrate.emulator import CacheModel
 from halfrate.service.drafts import Ask
 from halfrate.service.jobs import Service
@@ -197,3 +199,188 @@ def test_an_input_is_read_twice_and_left_alone(office: Offices, name: str) -> No
     assert report.job.cache.life == "1h"
     assert table.read_bytes() == before
     assert [folder.name for folder in (desk.home.root / "jobs").iterdir()] == [report.job.id]
+
+
+DOCUMENTS = tuple(
+    f"Document {n}.\n" + "".join(f'In paragraph {k} of document {n} it says "so".\n' for k in range(160))
+    for n in range(8)
+)
+"""About 2,000 tokens each."""
+
+
+def questions(
+    desk: Office, rows: int = 200, name: str = "questions.jsonl", about: str = "", **options: Any
+) -> Ask:
+    """Questions about documents, those about one spread over the whole input."""
+    table = desk.folder / name
+    asked = [
+        {"n": n, "document": about + DOCUMENTS[n % len(DOCUMENTS)], "q": f"What is {n} plus {n}?"}
+        for n in range(rows)
+    ]
+    if name.endswith("jsonl"):
+        table.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    elif name.endswith("csv"):
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["n", "document", "q"])
+            writer.writeheader()
+            writer.writerows(asked)
+    else:
+        pytest.importorskip("polars").DataFrame(asked).write_parquet(table)
+    usual: dict[str, Any] = {"prompt": "{document}\n\nNow answer: {q}", "model": MODEL, "max_tokens": 60}
+    return Ask(input=table, **{**usual, **options})
+
+
+@pytest.mark.parametrize("name", ["questions.jsonl", "questions.csv", "questions.parquet"])
+def test_rows_that_share_a_document_cost_a_third_less_at_least(office: Offices, name: str) -> None:
+    plain_desk = office("anthropic", cache=COLD)
+    plain_report = plain_desk.run(questions(plain_desk, name=name))
+    plain = plain_desk.meter()["picodollars"]
+    desk = office("anthropic", cache=COLD)
+    report = desk.run(questions(desk, name=name, cache="auto"))
+    assert plain_report.succeeded == report.succeeded == 200
+    assert report.cost is not None
+    assert report.cache_saved is not None
+    assert report.cost == desk.meter()["picodollars"] < 0.7 * plain
+    # What is answered is the same, and a text in two pieces is a token shorter at most, as the emulator counts.
+    assert 0 <= plain - report.cost - report.cache_saved <= 200 * 1_500_000
+    assert desk.meter()["fingerprints_billed_again"] == 0
+    with Service(desk.home) as service:
+        forecast = service.job(report.job.id).forecast
+    assert forecast.cost_low is not None
+    assert forecast.cost_high is not None
+    assert forecast.cost_low <= report.cost <= forecast.cost_high
+
+
+def test_one_row_of_each_document_goes_first(office: Offices) -> None:
+    desk = office("anthropic", cache=COLD)
+    job = desk.submit(questions(desk, cache="auto"))
+    assert (job.cache.groups, job.cache.grouped, job.cache.shared) == (8, 200, 0)
+    with Service(desk.home) as service:
+        (only,) = service.shards(job.id)
+    assert (only.rows, only.sending, only.leading, only.try_number) == (200, 8, True, 1)
+    mark = {"type": "ephemeral", "ttl": "1h"}
+    (whole,) = requests(desk, job)
+    for row, one in enumerate(whole):
+        lead, rest = one["params"]["messages"][0]["content"]
+        assert lead == {"type": "text", "text": DOCUMENTS[row % 8] + "\n\nNow ", "cache_control": mark}
+        assert rest == {"type": "text", "text": f"answer: What is {row} plus {row}?"}
+    report = desk.work(job)
+    desk.assert_sound(report)
+    meter = desk.meter()
+    assert meter["batches_created"] == 2
+    assert meter["tokens"]["write_1h"] * 24 == meter["tokens"]["cached"]
+    assert report.attempts == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "create-lost",
+        "create-error",
+        "row-error:match=is 0 plus,status=400,sticky=true",
+        "row-error:match=is 1 plus,status=500,times=1",
+        "row-error:match=is 1[0-9] plus,status=500,times=2",
+        "batch-expire:times=1,done=0",
+        "batch-expire:times=1,done=0.5",
+        "batch-fail:times=1",
+        "download-truncated:times=1",
+    ],
+)
+def test_whatever_becomes_of_those_that_go_first_each_row_is_run_once(office: Offices, fault: str) -> None:
+    desk = office("anthropic", fault, cache=COLD)
+    report = desk.run(questions(desk, 60, cache="auto"))
+    desk.assert_sound(report, answered=59 if "400" in fault else None)
+    assert report.usage.cached > 0
+
+
+def test_rows_that_share_nothing_with_enough_others_bear_no_mark(office: Offices) -> None:
+    desk = office("anthropic", cache=COLD)
+    # Of eight documents two have three rows each, and the others two.
+    ask = questions(desk, 18, cache="1h")
+    job = desk.submit(ask)
+    assert (job.cache.groups, job.cache.grouped, job.cache.fewest) == (2, 6, 3)
+    (whole,) = requests(desk, job)
+    marked = [row for row, one in enumerate(whole) if len(one["params"]["messages"][0]["content"]) == 2]
+    assert marked == [0, 1, 8, 9, 16, 17]
+    for row, one in enumerate(whole):
+        text = "".join(part["text"] for part in one["params"]["messages"][0]["content"])
+        assert text == f"{DOCUMENTS[row % 8]}\n\nNow answer: What is {row} plus {row}?"
+    desk.assert_sound(desk.work(job))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rows": 16},
+        {"prompt": "{q}\n\nAnswer from this: {document}"},
+        {"deadline": 4e9},
+        {"tier": "standard"},
+        {"prompt": "{document}"},
+    ],
+    ids=["two rows each", "the question first", "a deadline", "in real time", "nothing else"],
+)
+def test_rows_are_not_grouped_where_that_would_cost_more_or_hold_up(
+    office: Offices, options: dict[str, Any]
+) -> None:
+    desk = office("anthropic", cache=COLD)
+    job = desk.submit(questions(desk, cache="auto", **options))
+    assert (job.cache.groups, job.cache.life) == (0, None)
+    assert "cache_control" not in str(requests(desk, job))
+    assert [path.name for path in desk.home.files(job.id).folder.glob("lea*")] == []
+
+
+def test_what_all_rows_share_is_kept_beside_what_some_share(office: Offices) -> None:
+    asked: dict[str, Any] = {"system": SYSTEM, "prompt": "Read this.\n{document}\n{q}"}
+    plain_desk = office("anthropic", cache=COLD)
+    plain_desk.run(questions(plain_desk, **asked))
+    desk = office("anthropic", cache=COLD)
+    job = desk.submit(questions(desk, cache="auto", **asked))
+    assert job.cache.shared > 1024
+    assert (job.cache.groups, job.cache.seed) == (8, 2)
+    report = desk.work(job)
+    desk.assert_sound(report)
+    assert report.cost is not None
+    assert report.cache_saved is not None
+    plain = plain_desk.meter()["picodollars"]
+    assert 0 <= plain - report.cost - report.cache_saved <= 200 * 1_500_000
+    assert report.cost < 0.3 * plain
+
+
+@pytest.mark.parametrize(("hit_rate", "within"), [(1.0, 0.02), (0.6, 0.1)])
+def test_what_a_cache_did_for_one_job_is_known_for_the_next(
+    office: Offices, hit_rate: float, within: float
+) -> None:
+    desk = office("anthropic", cache=CacheModel(within_batch=False, hit_rate=hit_rate))
+    costs: list[tuple[int | None, int | None]] = []
+    for about in ("One", "Another"):
+        report = desk.run(questions(desk, 400, about=about, cache="auto"))
+        assert report.job.cache.groups == 8
+        costs.append((report.job.forecast.cost, report.cost))
+    (guessed, _), (forecast, paid) = costs
+    assert forecast == pytest.approx(paid, rel=within)
+    assert guessed != forecast
+
+
+def test_a_cache_that_was_cold_is_not_used_again(office: Offices) -> None:
+    desk = office("anthropic", cache=CacheModel(within_batch=False, hit_rate=0.2))
+    assert desk.run(questions(desk, about="One", cache="auto")).job.cache.groups == 8
+    again = desk.run(questions(desk, about="Another", cache="auto"))
+    assert again.job.cache.life is None
+    assert again.job.forecast.cost == pytest.approx(again.cost, rel=0.02)
+
+
+def test_a_job_under_way_reckons_with_the_cache_for_what_is_left_of_it(office: Offices) -> None:
+    desk = office("anthropic", cache=COLD)
+    desk.run(ask(desk, 100, system=f"First. {SYSTEM}", cache="auto"))
+    job = desk.submit(ask(desk, 100, system=SYSTEM, cache="auto"))
+    seen: list[int | None] = []
+    with Service(desk.home) as service:
+
+        def look(shard: Shard) -> None:
+            if not shard.number and shard.state is State.DONE:
+                seen.append(service.cost_forecast(job.id).cost)
+
+        asyncio.run(service.run(job.id, on_step=look))
+        paid = service.report(job.id).cost
+    assert paid is not None
+    assert seen[0] == pytest.approx(paid, rel=0.1)

@@ -203,7 +203,15 @@ class Plan:
                 hits=draw.choice([0.0, 0.5, 1.0]),
                 within=draw.random() < 0.3,
                 plain=draw.random() < 0.5,
+                documents=draw.choice([0, 0, 1, 2]),
+                common=draw.random() < 0.5,
             )
+            if self.money.documents:
+                # Caches in which what some rows share is kept, and time for a batch that goes first.
+                self.money = msgspec.structs.replace(self.money, cache=["auto"] * len(self.jobs), plain=False)
+                self.jobs = [(draw.choice(CACHING[2:]), rows, count) for _, rows, count in self.jobs]
+                self.deadlines = [None] * len(self.jobs)
+                self.shard_rows = draw.choice([8, 20])
 
 
 class Money(msgspec.Struct, frozen=True):
@@ -211,7 +219,8 @@ class Money(msgspec.Struct, frozen=True):
 
     `tight`: the budget of a day, in parts of what the first job should cost. `cache`: what each job asks for. `hits`:
     how often a row finds what another has written, those of its own batch among them if `within`. `plain`: nobody has
-    a cache, so that a batch costs no more than it should.
+    a cache, so that a batch costs no more than it should. `documents`: how many there are that rows ask about, each of
+    which some rows have in common; `common`: beside a text that all have.
     """
 
     tight: float
@@ -219,6 +228,8 @@ class Money(msgspec.Struct, frozen=True):
     hits: float
     within: bool
     plain: bool
+    documents: int
+    common: bool
 
 
 def run(seed: int, *, others: bool = False, money: bool = False) -> Outcome:
@@ -353,12 +364,15 @@ class Run:
         table = self.folder / f"rows-{number}.jsonl"
         long = self.plan.long[number]
         questions = (f"{number}: what is {n}?" + " really" * long.get(n, 0) for n in range(rows))
-        table.write_text("".join(json.dumps({"n": n, "q": q}) + "\n" for n, q in enumerate(questions)))
+        documents = self.plan.money.documents if self.plan.money is not None else 0
+        about = [{"document": f"Document {k}. {SHARED}"} for k in range(documents)] or [{}]
+        asked = ({"n": n, "q": q, **about[n % len(about)]} for n, q in enumerate(questions))
+        table.write_text("".join(json.dumps(row) + "\n" for row in asked))
         with Service(self.home, Process(self.machine, "submit")) as service:
             ask = Ask(
                 input=table,
                 model=model,
-                prompt="{q}",
+                prompt="{document} {q}" if documents else "{q}",
                 max_attempts=self.plan.attempts,
                 deadline=self.plan.deadlines[number],
             )
@@ -368,7 +382,7 @@ class Run:
 
     def _submit_under_a_budget(self, service: Service, ask: Ask, number: int, money: Money) -> Job:
         cache = "off" if money.plain else "auto" if ask.deadline is not None else money.cache[number]
-        asked = {"system": SHARED, "tags": {"team": "ours"}}
+        asked = {"system": SHARED if money.common or not money.documents else None, "tags": {"team": "ours"}}
         try:
             draft = service.draft(msgspec.structs.replace(ask, **asked, cache=cache))
         except UsageError:

@@ -94,12 +94,15 @@ class Option(msgspec.Struct, frozen=True):
 class CacheRules(msgspec.Struct, frozen=True, kw_only=True):
     """What can be done about a provider's prompt cache.
 
-    `marks`: what rows share is cached where a mark in the request says so, and for how long. `key`: the field of a
-    request that brings those with the same value to the same cache, "" where there is none. `least`: patterns of models
-    and how many tokens a part must have at least to be cached; the last is every model's.
+    `marks`: what rows share is cached where a mark in the request says so, and for how long. `cut`: what stands in the
+    JSON of a request between two pieces of one text, %s for how long the first is kept; "" where only whole texts are
+    marked. `key`: the field of a request that brings those with the same value to the same cache, "" where there is
+    none. `least`: patterns of models and how many tokens a part must have at least to be cached; the last is every
+    model's.
     """
 
     marks: bool = False
+    cut: str = ""
     key: str = ""
     least: tuple[tuple[str, int], ...] = (("", 0),)
 
@@ -184,6 +187,9 @@ class RequestSpec(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     head: str = ""
     """How the prompt begins for every row, where that is marked for the provider's cache."""
+    lead: str = ""
+    """How long the cache keeps the beginnings that some rows share with some others, as "1h"; "" where none is marked.
+    """
     system: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None

@@ -3,6 +3,7 @@
     jobs/<job>/input.<ending>             the input as it was read, byte for byte
     jobs/<job>/requests-<n>.jsonl         shard n as sent in its first attempt
     jobs/<job>/requests-<n>.a<k>.jsonl    what was left of it, as sent in attempt k
+    jobs/<job>/leaders-<n>                the rows of shard n that go first, to warm the provider's cache for the others
     jobs/<job>/results-<n>.a<k>.<i>       the provider's result files of attempt k, untouched
     jobs/<job>/marks-<n>.a<k>             calls of an attempt in real time, whose replies are results-<n>.a<k>.0
     jobs/<job>/outcomes-<n>.a<k>          what became of the rows of attempt k
@@ -42,6 +43,13 @@ class JobFiles:
         return self.folder / (
             f"requests-{number}.jsonl" if attempt == 1 else f"requests-{number}.a{attempt}.jsonl"
         )
+
+    def leads(self) -> Path:
+        """What is known of the rows' beginnings while a draft is made."""
+        return self.folder / "leads.tmp"
+
+    def leaders(self, number: int) -> Path:
+        return self.folder / f"leaders-{number}"
 
     def results(self, number: int, attempt: int, index: int) -> Path:
         return self.folder / f"results-{number}.a{attempt}.{index}"

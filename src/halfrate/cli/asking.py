@@ -41,6 +41,12 @@ _OPTIONS = (
         is_flag=True,
         help="Count the prompts' tokens with the model's vocabulary, instead of estimating them.",
     ),
+    click.option(
+        "--cache",
+        type=click.Choice(["auto", "off", "5m", "1h"]),
+        default="off",
+        help="Keep what rows share in the provider's cache, where the sum says that it pays.",
+    ),
 )
 
 

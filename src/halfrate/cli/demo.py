@@ -183,7 +183,7 @@ def _run(service: Service, tickets: Path, folder: Path, model: str) -> tuple[Job
     with display_for(service, job, quiet=False) as display:
 
         def step(shard: Shard) -> None:
-            if shard.attempt > 1 and shard.rows_left:
+            if shard.try_number > 1 and shard.rows_left:
                 again[shard.id, shard.attempt] = shard.rows_left
             display.step(shard)
 

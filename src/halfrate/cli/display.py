@@ -179,6 +179,8 @@ def _rows_done(shard: Shard) -> int:
 def _row(shard: Shard) -> tuple[str, str, str, str]:
     state = shard.state.value if shard.state is State.DONE or not shard.status else shard.status
     note = shard.trouble.message if shard.trouble is not None else ""
-    if not note and shard.attempt > 1 and shard.state is not State.DONE:
-        note = f"attempt {shard.attempt}, {shard.sending:,} rows"
+    if not note and shard.leading:
+        note = f"{shard.sending:,} rows warm the cache for the others"
+    elif not note and shard.try_number > 1 and shard.state is not State.DONE:
+        note = f"attempt {shard.try_number}, {shard.sending:,} rows"
     return (str(shard.number + 1), state, f"{_rows_done(shard):,} / {shard.rows:,}", note)

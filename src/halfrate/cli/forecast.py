@@ -6,7 +6,8 @@ import click
 
 from halfrate.base.money import show_usd
 from halfrate.cli.asking import asked, asking
-from halfrate.cli.text import echo_json, echo_table, money
+from halfrate.cli.text import cache_line, echo_json, echo_table, money
+from halfrate.core.caching import CachePlan
 from halfrate.core.estimates import Basis
 from halfrate.core.job import Forecast, Job
 from halfrate.service.drafts import Ask
@@ -55,6 +56,8 @@ def forecast(as_json: bool, **what: Any) -> int:
         for tier, one in found.items()
     ]
     echo_table(("", "likely", "nine times in ten"), rows, right=(1, 2))
+    if job.cache.life is not None:
+        click.echo(f"\n{cache_line(job.cache)}")
     return 0
 
 
@@ -75,4 +78,17 @@ def _object(job: Job, found: dict[str, Forecast], most: Forecast) -> dict[str, A
             for tier, one in found.items()
         },
         "most_usd": money(most.cost),
+        "cache": _cache(job.cache),
+    }
+
+
+def _cache(plan: CachePlan) -> dict[str, Any] | None:
+    if plan.life is None:
+        return None
+    return {
+        "kept": plan.life,
+        "tokens_of_every_row": plan.shared,
+        "grouped_rows": plan.grouped,
+        "groups": plan.groups,
+        "saves_usd": money(plan.saves),
     }

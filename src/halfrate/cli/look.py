@@ -74,7 +74,7 @@ def status(job: str, as_json: bool) -> int:
                 "number": shard.number + 1,
                 "state": shard.state,
                 "status": shard.status,
-                "attempt": shard.attempt,
+                "attempt": shard.try_number,
                 "rows": shard.rows,
                 "batch_id": shard.refs.batch_id,
                 "next_at": shard.next_at,

@@ -14,7 +14,6 @@ from halfrate.cli.asking import asked, asking
 from halfrate.cli.follow import carry, check_form
 from halfrate.cli.text import plan_lines, warning_lines
 from halfrate.core.budgets import OnBudget, Standing
-from halfrate.core.caching import Cache
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import SmallTails
 from halfrate.service.deadlines import deadline_at
@@ -26,12 +25,6 @@ from halfrate.service.report import Prospect
 
 @click.command(short_help="Run a prompt over every row of a file, at batch price.")
 @asking
-@click.option(
-    "--cache",
-    type=click.Choice(["auto", "off", "5m", "1h"]),
-    default="off",
-    help="Keep what all rows share in the provider's cache, where the sum says that it pays.",
-)
 @click.option("--tag", multiple=True, metavar="K=V", help="For `halfrate cost --by`, as in team=search.")
 @click.option("--deadline", metavar="WHEN", help="8h, 06:00 or an ISO time.")
 @click.option("--no-rescue", is_flag=True, help="Never pay for real time, even if the deadline is missed.")
@@ -60,7 +53,6 @@ from halfrate.service.report import Prospect
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
 def run(
-    cache: Cache,
     tag: tuple[str, ...],
     deadline: str | None,
     no_rescue: bool,
@@ -90,7 +82,6 @@ def run(
     check_form(output, raw=raw)
     ask = Ask(
         **asked(**what),
-        cache=cache,
         tags=options.pairs(tag, "--tag"),
         deadline=deadline_at(deadline, datetime.datetime.now(datetime.UTC)),
         rescue=not no_rescue,

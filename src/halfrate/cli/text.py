@@ -9,6 +9,7 @@ import msgspec
 
 from halfrate.base.money import show_usd, usd
 from halfrate.core.budgets import Standing
+from halfrate.core.caching import CachePlan
 from halfrate.core.finish import Finish
 from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import WAITING, Shard, State
@@ -51,14 +52,8 @@ def plan_lines(job: Job, batches: int, prospect: Prospect | None = None) -> list
         f"{job.rows:,} rows of {job.input_name} for {job.label}, {way}",
         f"{tokens}: {prices}",
     ]
-    cache = job.cache
-    if cache.life is not None:
-        kept = "an hour" if cache.life == "1h" else "five minutes"
-        first = f"A batch of {cache.seed} rows goes first and warms it." if cache.seed else ""
-        lines.append(
-            f"About {cache.shared:,} tokens of every row are kept cached for {kept}: that should save "
-            f"{show_usd(cache.saves)}. {first}".rstrip()
-        )
+    if job.cache.life is not None:
+        lines.append(cache_line(job.cache))
     if plan.cost is None:
         lines.append("The price of this model is not in the price book: what it will cost is unknown.")
     if prospect is not None:
@@ -70,6 +65,21 @@ def plan_lines(job: Job, batches: int, prospect: Prospect | None = None) -> list
             )
         lines.extend(expected_lines(prospect.finish, job.deadline))
     return lines
+
+
+def cache_line(cache: CachePlan) -> str:
+    """What is kept in the provider's cache, what that should save, and what goes first for it."""
+    shared = f"About {cache.shared:,} tokens of every row"
+    grouped = f"beginnings that {cache.grouped:,} rows share in {cache.groups:,} groups"
+    if not cache.groups:
+        what, first = shared, f"A batch of {cache.seed} rows goes first and warms it." if cache.seed else ""
+    elif not cache.shared:
+        what, first = grouped.capitalize(), "A row or two of each group go first and warm it."
+    else:
+        what = f"{shared}, and {grouped},"
+        first = f"A batch of {cache.seed} rows goes first, and then a row or two of each group."
+    kept = "an hour" if cache.life == "1h" else "five minutes"
+    return f"{what} are kept cached for {kept}: that should save {show_usd(cache.saves)}. {first}".rstrip()
 
 
 def _range(plan: Forecast) -> str:
@@ -266,12 +276,14 @@ def money(pico: int | None) -> str | None:
 def shard_line(shard: Shard) -> str:
     """One line for a step that somebody reading a log wants to know of."""
     name = f"batch {shard.number + 1}"
-    if shard.attempt > 1:
-        name += f", attempt {shard.attempt}"
+    if shard.try_number > 1:
+        name += f", attempt {shard.try_number}"
     if shard.state is State.DONE:
         ended = f" ({shard.status})" if shard.status else ""
         return f"{name}: done{ended}, {shard.counts.succeeded:,} of {shard.rows:,} rows answered"
     counted = f"{shard.rows_finished:,} of {shard.sending:,} rows" if shard.rows_finished else ""
+    if shard.leading:
+        counted = f"{counted or f'{shard.sending:,} rows'}, to warm the cache"
     waits = bool(shard.follows) and shard.state in WAITING and not shard.status
     words = ["waits for the cache to be warm" if waits else shard.status or shard.state.value, counted]
     if shard.trouble is not None:

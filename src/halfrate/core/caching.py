@@ -2,10 +2,13 @@
 
 What a provider caches it sells again at a tenth of the price, and what is written to the cache costs a quarter more
 (kept for five minutes) or twice as much (for an hour). Rows of one batch mostly do not see what others of it have
-written: the cache is warmed by a small batch that goes first, and the rest reads.
+written: the cache is warmed by a small batch that goes first, and the rest reads. What all rows of a job share is
+warmed once; what the rows of a group share and others do not (a document, say, about which each asks something else),
+by one row of each group in every batch.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -19,15 +22,20 @@ Life: TypeAlias = Literal["5m", "1h"]
 
 SEED: Final = 2
 """Rows of the batch that warms the cache: one would do, and may fail."""
-HITS: Final[dict[tuple[bool, Life], float]] = {
+Hits: TypeAlias = Mapping[tuple[bool, Life], float]
+"""The share of rows that find the cache warm, of those that can, by whether they go in a batch and how long it is kept.
+"""
+HITS: Final[Hits] = {
     (True, "1h"): 0.9,
     (True, "5m"): 0.2,
     (False, "1h"): 0.9,
     (False, "5m"): 0.9,
 }
-"""The share of rows counted on to find the cache warm, by whether they go in a batch and how long it is kept. Of
-batches 30 to 98 % are documented (Anthropic's guide to batch processing, 2026-09), and 100 % were seen after a batch
-that went first, none without one; five minutes are mostly over before the rest begins."""
+"""What is counted on before anything is known. Of batches 30 to 98 % are documented (Anthropic's guide to batch
+processing, 2026-09), and 100 % were seen after a batch that went first, none without one; five minutes are mostly over
+before the rest begins."""
+_LARGE: Final = 50
+"""Rows from which on a group has as many leaders: should one fail in fifty, a second costs less than to go without."""
 _WORTH: Final = 0.05
 """The least share of what the shared part costs that makes it worth while to wait for one batch more."""
 
@@ -35,9 +43,11 @@ _WORTH: Final = 0.05
 class CachePlan(msgspec.Struct, frozen=True):
     """What to do. Picodollars.
 
-    `life`: how long the `shared` tokens of every row are kept, None where they are not marked. `seed`: rows of the
-    batch that goes first. `saves`: what that should save, less than nothing where it would cost more; `most`, where
-    all of the others find the cache warm. `risk`: what it costs more where none does.
+    `life`: how long what is marked is kept, None where nothing is. `shared`: tokens of every row that are marked, and
+    `seed`: rows of the batch that goes first for them. `grouped`: rows that share more than that with some others, in
+    `groups`; `fewest`: rows that a group must have for it. `saves`: what all that should save, less than nothing where
+    it would cost more; `most`, where all of the others find the cache warm. `risk`: what it costs more where none does.
+    `readable`: tokens that are read from the cache where all find it warm.
     """
 
     life: Life | None = None
@@ -46,6 +56,10 @@ class CachePlan(msgspec.Struct, frozen=True):
     saves: int = 0
     most: int = 0
     risk: int = 0
+    groups: int = 0
+    grouped: int = 0
+    fewest: int = 0
+    readable: int = 0
 
 
 def least_of(rules: CacheRules, model: str) -> int:
@@ -54,7 +68,14 @@ def least_of(rules: CacheRules, model: str) -> int:
 
 
 def weigh(
-    price: Price | None, rows: int, shared: int, life: Life, *, batched: bool, least: int
+    price: Price | None,
+    rows: int,
+    shared: int,
+    life: Life,
+    *,
+    batched: bool,
+    least: int,
+    hits: Hits = HITS,
 ) -> CachePlan | None:
     """What keeping `shared` tokens of every row cached for `life` comes to. None where a price is unknown.
 
@@ -71,21 +92,115 @@ def weigh(
         return None
     plain, kept = rates.input - written, written - rates.cached
 
-    def saved(hits: int) -> int:
-        return shared * (rows * plain + hits * kept)
+    def saved(warm: int) -> int:
+        return shared * (rows * plain + warm * kept)
 
-    hits = round((rows - seed) * HITS[batched, life])
     return CachePlan(
-        life, shared, seed if batched else 0, saves=saved(hits), most=saved(rows - seed), risk=-saved(0)
+        life,
+        shared,
+        seed if batched else 0,
+        saves=saved(round((rows - seed) * hits[batched, life])),
+        most=saved(rows - seed),
+        risk=-saved(0),
+        readable=(rows - seed) * shared,
+    )
+
+
+Groups: TypeAlias = Mapping[tuple[float, int], int]
+"""How many groups there are of (tokens that its rows share and others do not, rows). All rows of a group are in one
+batch: what is in several counts as several."""
+
+
+def leaders_of(rows: int) -> int:
+    """How many rows of a group go first."""
+    return SEED if rows >= _LARGE else 1
+
+
+def weigh_groups(
+    price: Price | None, groups: Groups, life: Life, before: int, *, least: int, hits: Hits = HITS
+) -> CachePlan:
+    """What keeping what groups share cached for `life` comes to, for those for which it pays.
+
+    `before`: tokens that stand before it in every row, and are not marked by themselves.
+    """
+    rates = price.rates if price is not None else None
+    written = None if rates is None else rates.write_1h if life == "1h" else rates.write_5m
+    if rates is None or written is None or rates.input is None or rates.cached is None:
+        return CachePlan()
+    plain, kept = rates.input - written, written - rates.cached
+    # It is the same for a token, however many tokens there are.
+    each = {rows: rows * plain + hits[True, life] * (rows - leaders_of(rows)) * kept for _, rows in groups}
+    pays = {rows for rows, saves in each.items() if saves > _WORTH * rows * rates.input}
+    worth = {group: many for group, many in groups.items() if group[1] in pays and group[0] + before >= least}
+    if not worth:
+        return CachePlan()
+    sums = [0.0, 0.0, 0.0, 0.0]
+    for (shared, rows), many in worth.items():
+        tokens = many * (shared + before)
+        sums[0] += tokens * each[rows]
+        sums[1] += tokens * (rows * plain + (rows - leaders_of(rows)) * kept)
+        sums[2] -= tokens * rows * plain
+        sums[3] += tokens * (rows - leaders_of(rows))
+    saves, most, risk, readable = map(round, sums)
+    grouped = sum(rows * many for (_, rows), many in worth.items())
+    return CachePlan(
+        life,
+        saves=saves,
+        most=most,
+        risk=risk,
+        groups=sum(worth.values()),
+        grouped=grouped,
+        fewest=min(pays),
+        readable=readable,
+    )
+
+
+def _both(plan: CachePlan, groups: CachePlan) -> CachePlan:
+    """What all rows share, and what groups share beside it."""
+    return msgspec.structs.replace(
+        groups,
+        life=plan.life or groups.life,
+        shared=plan.shared,
+        seed=plan.seed,
+        saves=plan.saves + groups.saves,
+        most=plan.most + groups.most,
+        risk=plan.risk + groups.risk,
+        readable=plan.readable + groups.readable,
+    )
+
+
+def part_of(plan: CachePlan, left: int, rows: int) -> CachePlan:
+    """What a plan for so many rows comes to for those that are left. Those that write go first."""
+    first = min(plan.seed + plan.groups, max(0, rows - 1))
+    lost = plan.risk * first // max(1, rows)
+    ahead = max(0, first - (rows - left))
+
+    def part(saves: int) -> int:
+        reading = (saves + lost) * (left - ahead) // max(1, rows - first)
+        return reading - lost * ahead // max(1, first)
+
+    return msgspec.structs.replace(
+        plan, saves=part(plan.saves), most=part(plan.most), risk=plan.risk * left // max(1, rows)
     )
 
 
 def choose(
-    wanted: Cache, price: Price | None, rows: int, shared: int, *, batched: bool, least: int, hurried: bool
+    wanted: Cache,
+    price: Price | None,
+    rows: int,
+    shared: int,
+    *,
+    batched: bool,
+    least: int,
+    hurried: bool,
+    groups: Groups | None = None,
+    tokens: int = 0,
+    hits: Hits = HITS,
 ) -> CachePlan:
     """What to do about caching. Raises UsageError where what was asked for would cost more, or cannot be reckoned.
 
-    `hurried`: there is a deadline, and no time for a batch that goes first.
+    `hurried`: there is a deadline, and no time for a batch that goes first. `tokens`: of all rows, of which groups must
+    save a part that is worth waiting for.
     """
     if wanted == "off" or (wanted == "auto" and hurried and batched):
         return CachePlan()
@@ -95,12 +210,17 @@ def choose(
             "one of the two out. Nothing was sent."
         )
     lives: tuple[Life, ...] = ("1h", "5m") if wanted == "auto" else (wanted,)
-    found = [weigh(price, rows, shared, life, batched=batched, least=least) for life in lives]
-    known = [plan for plan in found if plan is not None]
-    best = max(known, key=lambda plan: plan.saves, default=None)
-    if wanted == "auto":
-        worth = best is not None and best.saves > _WORTH * shared * rows * _input(price)
-        return best if best is not None and worth else CachePlan()
+    worth = _WORTH * tokens * _input(price) if wanted == "auto" else 0.0
+    plans = [
+        _with_groups(
+            price, rows, shared, life, groups or {}, batched=batched, least=least, worth=worth, hits=hits
+        )
+        for life in lives
+    ]
+    chosen = max(plans, key=lambda plan: plan.saves)
+    if wanted == "auto" or chosen.life is not None:
+        return chosen
+    best = weigh(price, rows, shared, lives[0], batched=batched, least=least, hits=hits)
     if best is None:
         raise UsageError(
             f"What a cache costs at this model is unknown, so --cache {wanted} cannot be reckoned. Leave it out, or "
@@ -114,10 +234,30 @@ def choose(
     if best.saves < 0:
         raise UsageError(
             f"--cache {wanted} would cost about {show_usd(-best.saves)} more than it saves: {rows:,} rows share about "
-            f"{shared:,} tokens, and {HITS[batched, best.life]:.0%} of them are counted on to find the cache warm. "
+            f"{shared:,} tokens, and {hits[batched, best.life]:.0%} of them are counted on to find the cache warm. "
             "Leave it out, or say --cache auto. Nothing was sent."
         )
     return best
+
+
+def _with_groups(
+    price: Price | None,
+    rows: int,
+    shared: int,
+    life: Life,
+    groups: Groups,
+    *,
+    batched: bool,
+    least: int,
+    worth: float,
+    hits: Hits,
+) -> CachePlan:
+    """All that pays of what can be kept for `life`. `worth`: what groups must save more than."""
+    plan = weigh(price, rows, shared, life, batched=batched, least=least, hits=hits)
+    if plan is None or plan.saves <= _WORTH * shared * rows * _input(price):
+        plan = CachePlan()
+    beside = weigh_groups(price, groups, life, shared - plan.shared, least=least - plan.shared, hits=hits)
+    return _both(plan, beside) if beside.saves > worth else plan
 
 
 def _input(price: Price | None) -> int:

@@ -76,6 +76,9 @@ NOT_SENT = "none"
 """The tier of an attempt whose rows are not sent at all."""
 NO_ROOM = "no room"
 """The status of an attempt whose row found no room in the queue by itself, and may find some later."""
+BEHIND_LEADERS = 2
+"""Attempts that are no try of most rows where a batch goes first: one of all rows, as they were written, of which
+nothing is sent, and that batch's own."""
 TRIES_ALONE = 3
 """Refusals in a row with nothing of ours in the queue, after which fewer rows are sent."""
 TRIES_IN_DOUBT = 6
@@ -148,6 +151,11 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     """Set when the shard was claimed: how many rows would fit, where its batch would not."""
     portion: int | None = None
     """The most rows that the next batch takes, while it is found out which of them its provider cannot bear."""
+    leaders: int = 0
+    """Rows of the batch that goes first and warms the provider's cache for the others, one of each group of rows that
+    begin alike; 0 where there is none."""
+    warm: bool = False
+    """That batch is over."""
     setbacks: int = 0
     """Batches in a row that came to an end without settling a single row; never less than one after the first."""
     halvings: int = 0
@@ -206,7 +214,18 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sending(self) -> int:
         """Rows that go into the current attempt."""
-        return min(self.rows_left, self.cap or self.rows_left, self.portion or self.rows_left)
+        most = self.rows_left
+        return min(most, self.cap or most, self.portion or most, self.leaders if self.leading else most)
+
+    @property
+    def leading(self) -> bool:
+        """Whether the current attempt is of those rows alone that warm the cache for the others."""
+        return self.leaders > 0 and not self.warm
+
+    @property
+    def try_number(self) -> int:
+        """The current attempt as people count: a batch that warms the cache first is none of the others' attempts."""
+        return max(1, self.attempt - BEHIND_LEADERS) if self.leaders else self.attempt
 
     @property
     def left_early(self) -> bool:
@@ -1003,6 +1022,9 @@ def _collected(shard: Shard, event: Collected, policy: Policy, now: float) -> Sh
         unsettled=again,
         last_attempt=last,
         portion=portion,
+        # Where nothing of the batch that goes first came to an end, it goes once more: what follows a cache that is
+        # cold costs more than without one.
+        warm=shard.leaders > 0 and (event.unsettled < shard.sending or shard.attempt > BEHIND_LEADERS),
         setbacks=setbacks,
         halvings=shard.halvings + halving,
         # Who had a second turn in this round has had the first of the next one.
@@ -1072,7 +1094,7 @@ def _next_attempt(shard: Shard, rows: int, now: float) -> Shard:
         measured=None,
         refused_alone=0,
         alone_since=None,
-        status="retrying",
+        status="cache warm" if shard.leaders and shard.attempt == BEHIND_LEADERS else "retrying",
     )
 
 
@@ -1130,8 +1152,9 @@ def _resumed(shard: Shard, event: Resumed, policy: Policy, now: float) -> Shard:
         return _to(shard, State.RUNNING, now, submitted_at=now)
     if shard.state is State.DONE and not event.rows:
         raise IllegalStep(f"shard {shard.id} has no row to try again")
-    # A number is never used twice once results may carry it.
-    attempt = shard.attempt if shard.state is State.STOPPED else shard.attempt + 1
+    # A number is never used twice once results may carry it, or for other rows than those in its request file.
+    same = shard.state is State.STOPPED and shard.portion is None
+    attempt = shard.attempt if same else shard.attempt + 1
     return _to(
         shard,
         State.PLANNED,

@@ -17,8 +17,14 @@ def spec_hash(spec: RequestSpec, account: str, tier: str = "batch") -> str:
 
 
 def prompt_hash(spec: RequestSpec) -> str:
-    """Names what is asked of a row, whoever asks it, and of whichever rows; "" where each row says that itself."""
-    return _digest([spec]) if spec.native is None else ""
+    """Names what is asked of a row, whoever asks it, and of whichever rows; "" where each row says that itself.
+
+    Marks for a cache change nothing of it.
+    """
+    if spec.native is not None:
+        return ""
+    options = {name: value for name, value in spec.options.items() if name != "cache"}
+    return _digest([msgspec.structs.replace(spec, options=options, head="", lead="")])
 
 
 def _digest(asked: object) -> str:

@@ -13,6 +13,7 @@ from halfrate.core.lifecycle import Shard, Trouble
 from halfrate.core.pricing import JobPricing
 from halfrate.providers.base import Adapter, BatchView
 from halfrate.rows.collect import Check, Collector, RecordFormat
+from halfrate.rows.leads import leaders_of
 from halfrate.rows.outcomes import OutcomeWriter, ShardOutcomes, sync_folder
 from halfrate.rows.requests import rewrite
 
@@ -153,10 +154,12 @@ def outcomes_of(shard: Shard, files: JobFiles) -> ShardOutcomes:
 
 
 def slots_to_send(shard: Shard, files: JobFiles) -> range | list[int]:
-    """The rows of the current attempt, as slots of the shard, ascending: all, or of what earlier attempts left as
-    many as the attempt takes, those first whose turn was longest ago."""
+    """The rows of the current attempt, as slots of the shard, ascending: all, those that go first to warm the cache, or
+    of what earlier attempts left as many as the attempt takes, those first whose turn was longest ago."""
     if shard.attempt == 1:
         return range(shard.rows)
+    if shard.leading:
+        return leaders_of(files.leaders(shard.number), shard.leaders)[: shard.sending]
     before = [files.outcomes(shard.number, attempt) for attempt in range(1, shard.attempt)]
     # A retry by the user sends rows again that were refused for good before it, and only then.
     since = [path for path in before[shard.insist_from - 1 :] if path.exists()]

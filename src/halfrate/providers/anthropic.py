@@ -53,6 +53,7 @@ _OPTIONS: Final = (
 # shorter than 2,048 tokens was seen to be cached (2026). A mark on less is ignored, and costs nothing.
 _CACHE: Final = CacheRules(
     marks=True,
+    cut='","cache_control":{"type":"ephemeral","ttl":"%s"}},{"type":"text","text":"',
     least=(
         ("opus-4-[5-9]|haiku-4-5", 4096),
         ("sonnet-4-6|haiku-3", 2048),
@@ -145,7 +146,8 @@ class Anthropic:
                 "prompt with it."
             )
         mark = {"cache_control": {"type": "ephemeral", "ttl": cache}}
-        content: Any = PROMPT
+        # Where a mark stands amid the prompts of some rows, they are texts in a list.
+        content: Any = [{"type": "text", "text": PROMPT}] if spec.lead else PROMPT
         if spec.system:
             marked = cache is not None and not spec.head
             body["system"] = [{"type": "text", "text": spec.system, **mark}] if marked else spec.system

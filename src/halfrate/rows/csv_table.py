@@ -35,9 +35,12 @@ class CsvTable:
         reserved: tuple[str, ...] = (),
         id_column: str | None = None,
         allow_empty: bool = False,
+        lead: int | None = None,
         tee: Callable[[bytes], object] | None = None,
     ) -> None:
         self.taken: set[str] = set()
+        self.ends: list[int] = []
+        self._lead = lead
         self._name = name
         self._template = template
         self._reserved = reserved
@@ -94,6 +97,9 @@ class CsvTable:
                     line = self._source.line_of(at)
                     raise errors.empty_value(self._name, line, first + at, column)
                 pieces.append([escaped(cell) for cell in cells])
+            if self._lead is not None:
+                lead = 1 + len(literals[0]) + self._lead
+                self.ends = [lead + len(text) for text in pieces[0]]
             if len(pieces) == 1:
                 before, after = literals
                 return [b'"%b%b%b"' % (before, text, after) for text in pieces[0]]

@@ -32,6 +32,7 @@ class JsonlTable:
         reserved: names of output columns; those that any row already has are in `taken` afterwards.
         id_column: a column that every row must have, besides the prompt's.
         allow_empty: let an empty or null column through as empty text.
+        lead: how many bytes after the first column belong to a prompt's lead; None where `ends` is not asked for.
         tee: receives every block as read.
     """
 
@@ -44,9 +45,13 @@ class JsonlTable:
         reserved: tuple[str, ...] = (),
         id_column: str | None = None,
         allow_empty: bool = False,
+        lead: int | None = None,
         tee: Callable[[bytes], object] | None = None,
     ) -> None:
         self.taken: set[str] = set()
+        self.ends: list[int] = []
+        """Where the lead of each prompt of the newest block ends."""
+        self._lead = lead
         self._stream = stream
         self._name = name
         self._template = template
@@ -78,7 +83,10 @@ class JsonlTable:
                 self._check_text(lines, line, row)
             if objects:
                 try:
-                    yield fill(objects)
+                    prompts = fill(objects)
+                    if self._lead is not None:
+                        self.ends = self._ends(objects, self._lead)
+                    yield prompts
                 except _EmptyValueError as fault:
                     where = numbers[fault.index] if numbers else line + fault.index
                     raise errors.empty_value(
@@ -172,6 +180,12 @@ class JsonlTable:
             return prompts
 
         return fill
+
+    def _ends(self, objects: list[Any], lead: int) -> list[int]:
+        place = self._columns.index(self._template.columns[0])
+        values = [bytes(getattr(item, f"c{place}")) for item in objects]
+        lead += 1 + len(self._literals[0])
+        return [lead + len(self._text(value, i, place)) for i, value in enumerate(values)]
 
     def _copied(self, objects: list[Any]) -> Sequence[Encoded]:
         """The commonest template, a column and nothing else: its strings go through without being touched."""

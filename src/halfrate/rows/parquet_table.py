@@ -38,9 +38,12 @@ class ParquetTable:
         reserved: tuple[str, ...] = (),
         id_column: str | None = None,
         allow_empty: bool = False,
+        lead: int | None = None,
     ) -> None:
         need_pyarrow("Parquet")
         self.taken: set[str] = set()
+        self.ends: list[int] = []
+        self._lead = lead
         self._path = path
         self._name = name
         self._template = template
@@ -85,10 +88,13 @@ class ParquetTable:
 
         def fill(batch: "pa.RecordBatch", first: int) -> list[bytes]:
             prompts = [literals[0]] * batch.num_rows
-            for column, literal in zip(columns, literals[1:], strict=True):
+            for place, (column, literal) in enumerate(zip(columns, literals[1:], strict=True)):
                 texts = [escaped(value_text(value)) for value in column_values(column_of(batch, column))]
                 if b"" in texts and not self._allow_empty:
                     raise errors.empty_value(self._name, None, first + texts.index(b""), column)
+                if self._lead is not None and place == 0:
+                    lead = 1 + len(literals[0]) + self._lead
+                    self.ends = [lead + len(text) for text in texts]
                 prompts = [
                     b"%b%b%b" % (have, text, literal) for have, text in zip(prompts, texts, strict=True)
                 ]

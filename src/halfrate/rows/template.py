@@ -37,12 +37,11 @@ def parse_template(text: str) -> Template:
     return Template(tuple(literals), tuple(columns))
 
 
-def shared_head(template: Template) -> str:
-    """How the prompt begins for every row, up to a gap between words.
+def whole_words(text: str) -> str:
+    """How a literal begins, up to its last gap between words.
 
-    A word at least is left before the first column, so that what goes on after the head is never blank.
+    A word at least is left of it, so that what goes on after it is never blank.
     """
-    text = template.literals[0]
     body = text.rstrip()
     gaps = [match.end() for match in _GAP.finditer(body)]
     return text[: gaps[-1]] if gaps and body[: gaps[-1]].strip() else ""

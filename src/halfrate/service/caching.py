@@ -1,14 +1,18 @@
 """What is done about a provider's prompt cache when a job is drafted. `core.caching` weighs it."""
 
+import math
+from collections import Counter
+from collections.abc import Mapping
+
 import msgspec
 
 from halfrate.base.errors import UsageError
 from halfrate.base.types import Capabilities, RequestSpec
-from halfrate.core.caching import Cache, CachePlan, choose, least_of
+from halfrate.core.caching import Cache, CachePlan, Hits, choose, least_of
 from halfrate.core.job import Forecast, Job
 from halfrate.core.planning import prompt_hash
 from halfrate.providers.registry import adapter_class
-from halfrate.rows.template import parse_template, shared_head
+from halfrate.rows.template import parse_template, whole_words
 from halfrate.rows.values import escaped
 
 _LONG_HEAD = 200
@@ -23,7 +27,9 @@ def with_cache(spec: RequestSpec, facts: Capabilities, wanted: Cache, plan: Cach
     if wanted != "off" and rules.key and spec.native is None and spec.endpoint in {"chat", "responses"}:
         key = {rules.key: f"hr-{prompt_hash(spec)[:24]}"}
         spec = msgspec.structs.replace(spec, params={**key, **spec.params})
-    if plan.life is not None:
+    if plan.groups and plan.life is not None:
+        spec = msgspec.structs.replace(spec, lead=plan.life)
+    if plan.shared:
         spec = msgspec.structs.replace(spec, options={**spec.options, "cache": plan.life})
     if rules.marks and "cache" in spec.options:
         spec = msgspec.structs.replace(spec, head=_head(spec))
@@ -48,26 +54,58 @@ def _check(spec: RequestSpec, facts: Capabilities, wanted: Cache) -> None:
 
 def _head(spec: RequestSpec) -> str:
     """How the prompt begins for every row, where a mark there is worth more than one after the system prompt."""
-    head = shared_head(parse_template(spec.prompt)) if spec.prompt is not None else ""
+    head = whole_words(parse_template(spec.prompt).literals[0]) if spec.prompt is not None else ""
     return head if len(head) >= _LONG_HEAD or not spec.system else ""
 
 
-def plan_cache(wanted: Cache, job: Job) -> CachePlan:
-    """What to do about caching what the rows of a job share, drafted without it. Raises UsageError where what was asked
-    for does not pay."""
+def lead_bytes(spec: RequestSpec, facts: Capabilities, wanted: Cache) -> int | None:
+    """How many bytes of what follows the first column of a prompt belong to what rows may share with some others. None
+    where that is not to be looked for."""
+    if wanted == "off" or not facts.cache.cut or spec.prompt is None:
+        return None
+    template = parse_template(spec.prompt)
+    if len(template.columns) < 2 and not template.literals[-1].strip():
+        return None
+    return len(escaped(whole_words(template.literals[1])))
+
+
+def plan_cache(
+    wanted: Cache, job: Job, framed_bytes: int, groups: Mapping[tuple[int, int], int], hits: Hits
+) -> tuple[CachePlan, int]:
+    """What to do about caching what the rows of a job share, drafted without it, and how many bytes the lead of a
+    group's rows must have. Raises UsageError where what was asked for does not pay.
+
+    `framed_bytes`: of the requests that are not the rows' own, the system prompt among them. `groups`: how many there
+    are of (bytes of their leads, rows).
+    """
     spec, rules = job.spec, adapter_class(job.spec.provider).capabilities.cache
     if not rules.marks or spec.prompt is None:
-        return CachePlan()
-    size = sum(len(escaped(text)) for text in (spec.system, _head(spec)) if text)
-    return choose(
+        return CachePlan(), 0
+    head = len(escaped(_head(spec)))
+    system = len(escaped(spec.system or ""))
+    size = head + system
+    # What frames the text in JSON is hardly a token.
+    text_bytes = job.text_bytes - framed_bytes + job.rows * system
+    a_byte = job.forecast.input_tokens / max(1.0, text_bytes)
+    shared, least = round(size * a_byte), least_of(rules, spec.model)
+    own = Counter[tuple[float, int]]()
+    for (length, rows), many in groups.items():
+        own[max(0, length - head) * a_byte, rows] += many
+    plan = choose(
         wanted,
         job.prices.of(job.tier).get(spec.model),
         job.rows,
-        round(size * job.forecast.input_tokens / max(1.0, job.text_bytes)),
+        shared,
         batched=job.tier == "batch",
-        least=least_of(rules, spec.model),
+        least=least,
         hurried=job.deadline is not None,
+        groups=own,
+        tokens=job.forecast.input_tokens,
+        hits=hits,
     )
+    # Where all rows have a mark behind the head of the prompt, the leads begin there.
+    shortest = (least - shared) / max(a_byte, 1e-9) + (0 if plan.shared else head)
+    return plan, max(1, math.ceil(shortest))
 
 
 def with_cached_cost(plain: Forecast, plan: CachePlan, *, ceiling: bool = False) -> Forecast:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, cast
 
@@ -26,10 +26,10 @@ from halfrate.base.types import (
     Template,
 )
 from halfrate.blobs.files import JobFiles
-from halfrate.core.caching import Cache, CachePlan
+from halfrate.core.caching import Cache, CachePlan, Hits, leaders_of
 from halfrate.core.estimates import Sample
 from halfrate.core.job import Forecast, Job
-from halfrate.core.lifecycle import Shard, SmallTails
+from halfrate.core.lifecycle import BEHIND_LEADERS, Shard, SmallTails
 from halfrate.core.planning import forecast, prompt_hash, spec_hash
 from halfrate.providers.base import Account, Adapter
 from halfrate.providers.registry import account_of, adapter_class, split_model
@@ -37,11 +37,12 @@ from halfrate.rows import errors
 from halfrate.rows.collect import COLUMNS
 from halfrate.rows.detect import Detected, sniff
 from halfrate.rows.jsonl import JsonlTable
+from halfrate.rows.leads import LeadCount, LeadMarks, Leads
 from halfrate.rows.native import NativeBlock, NativeTable
 from halfrate.rows.output import output_format
 from halfrate.rows.requests import Encoded, RequestWriter
 from halfrate.rows.template import after_head, parse_template
-from halfrate.service.caching import plan_cache, with_cache, with_cached_cost
+from halfrate.service.caching import lead_bytes, plan_cache, with_cache, with_cached_cost
 from halfrate.service.home import Home
 from halfrate.service.prices import job_prices, region_of
 
@@ -52,7 +53,6 @@ STDIN = "-"
 _LIKE_A_TABLE: Final = frozenset({"rows", "vertex", "gemini", "bedrock"})
 """Forms of batch file that a table with a column of objects may look like: a prompt says which it is."""
 _PEEK = 1 << 16
-_PLAIN: Final = CachePlan()
 
 Rows: TypeAlias = Path | str | Iterable[Mapping[str, Any]] | object
 """A path, "-" for standard input, an iterable of mappings, or anything with an Arrow C stream."""
@@ -98,6 +98,10 @@ class Draft(msgspec.Struct, frozen=True):
     shards: tuple[Shard, ...]
     folder: Path
     ceiling: Forecast
+    groups: Mapping[tuple[int, int], int] = {}
+    """How many groups of rows begin alike: of (bytes that they share, rows in one batch)."""
+    framed_bytes: int = 0
+    """Those of the requests that are not the rows' own."""
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -105,6 +109,7 @@ class Draft(msgspec.Struct, frozen=True):
 
 class _Table(Protocol):
     taken: set[str]
+    ends: list[int]
 
     def prompts(self) -> Iterator[Sequence[Encoded]]: ...
 
@@ -118,39 +123,48 @@ class Drafter:
         folder_name: str,
         now: Callable[[], float],
         samples: Callable[[RequestSpec], Sequence[Sample]],
+        hits: Callable[[Job], Hits],
     ) -> None:
         self._home = home
         self._folder_name = folder_name
         self._now = now
         self._samples = samples
+        self._hits = hits
 
     def draft(self, ask: Ask, connect: Callable[[Account], Adapter]) -> Draft:
         """Read and check the whole input, and encode every row. Raises UsageError; sends nothing."""
         draft = self._made(ask, connect)
         if ask.cache == "off":
             return draft
+        files = JobFiles(draft.folder)
         try:
-            plan = plan_cache(ask.cache, draft.job)
+            plan, shortest = plan_cache(
+                ask.cache, draft.job, draft.framed_bytes, draft.groups, self._hits(draft.job)
+            )
         except UsageError:
             draft.discard()
             raise
         if plan.life is None:
+            files.leads().unlink(missing_ok=True)
             return draft
         # Whether marks pay is known only now that every row is. They stand in each, so all are encoded once more.
-        copy = _Copy(JobFiles(draft.folder).snapshot(draft.job.input_format), draft.job.input_name)
+        copy = _Copy(files.snapshot(draft.job.input_format), draft.job.input_name)
+        marking = _Marking(plan, shortest, files.leads())
         try:
-            return self._made(msgspec.structs.replace(ask, input=copy), connect, plan)
+            return self._made(msgspec.structs.replace(ask, input=copy), connect, marking)
         finally:
             draft.discard()
 
-    def _made(self, ask: Ask, connect: Callable[[Account], Adapter], plan: CachePlan = _PLAIN) -> Draft:
+    def _made(
+        self, ask: Ask, connect: Callable[[Account], Adapter], marking: "_Marking | None" = None
+    ) -> Draft:
         job_id = new_job_id()
         folder = self._home.root / "jobs" / f"draft-{self._folder_name}-{job_id}"
         files = JobFiles(folder)
         files.create()
         try:
             with _storage_errors(folder), _text_errors():
-                draft = self._draft(ask, connect, job_id, files, plan)
+                draft = self._draft(ask, connect, job_id, files, marking)
                 # What cannot be recorded must not be found out after the user has agreed to it.
                 msgspec.json.encode(draft.job)
         except BaseException:
@@ -165,8 +179,9 @@ class Drafter:
         connect: Callable[[Account], Adapter],
         job_id: str,
         files: JobFiles,
-        plan: CachePlan,
+        marking: "_Marking | None",
     ) -> Draft:
+        plan = marking.plan if marking is not None else CachePlan()
         with _opened(ask.input, files) as source:
             found = sniff(source.name, source.first)
             if ask.prompt is not None and found.native in _LIKE_A_TABLE:
@@ -183,8 +198,14 @@ class Drafter:
                 from halfrate.rows.tokens import TokenCounter
 
                 counter = TokenCounter(spec)
-            encoding = _Encoding(spec, adapter, source, found.format, job_id, files, counter, plan.seed)
-            encoding.run()
+            batched = tier == "batch" and ask.deadline is None
+            after = lead_bytes(spec, adapter.capabilities, ask.cache) if batched else None
+            leads = _leads(marking, after, adapter.capabilities, files)
+            encoding = _Encoding(
+                spec, adapter, source, found.format, job_id, files, counter, plan.seed, leads
+            )
+            with closing(leads) if leads is not None else nullcontext():
+                encoding.run()
         spec = encoding.spec
         writer = encoding.writer
         if tier == "batch":
@@ -240,11 +261,19 @@ class Drafter:
             raw=ask.raw,
             output_format=form,
         )
-        shards = _shards(job, writer, plan)
-        return Draft(job, shards, files.folder, with_cached_cost(expected(ceiling=True), plan, ceiling=True))
+        return Draft(
+            job,
+            _shards(job, writer, plan, leads.leaders if isinstance(leads, LeadMarks) else {}),
+            files.folder,
+            with_cached_cost(expected(ceiling=True), plan, ceiling=True),
+            leads.groups if isinstance(leads, LeadCount) else {},
+            encoding.framed_bytes,
+        )
 
 
-def _shards(job: Job, writer: RequestWriter, plan: CachePlan) -> tuple[Shard, ...]:
+def _shards(
+    job: Job, writer: RequestWriter, plan: CachePlan, leaders: Mapping[int, int]
+) -> tuple[Shard, ...]:
     """The slices that were written, with their parts of what is expected of the whole job."""
     size = sum(made.bytes for made in writer.shards)
     return tuple(
@@ -259,12 +288,41 @@ def _shards(job: Job, writer: RequestWriter, plan: CachePlan) -> tuple[Shard, ..
             bytes=made.bytes,
             model=made.model or job.spec.model,
             account=job.account,
-            last_attempt=job.max_attempts,
+            leaders=leaders.get(made.number, 0),
+            attempt=BEHIND_LEADERS if made.number in leaders else 1,
+            last_attempt=job.max_attempts + (BEHIND_LEADERS - 1 if made.number in leaders else 0),
             follows=shard_id(job.id, 0) if plan.seed and made.number else "",
             cost=_share(job.forecast.cost, made.bytes, size),
             realtime_cost=_share(job.forecast.realtime_cost, made.bytes, size),
         )
         for made in writer.shards
+    )
+
+
+class _Marking(NamedTuple):
+    """What to do about a cache. `leads`: where what is known of the rows' beginnings lies; `shortest`: bytes of one."""
+
+    plan: CachePlan
+    shortest: int
+    leads: Path
+
+
+def _leads(marking: _Marking | None, after: int | None, facts: Capabilities, files: JobFiles) -> Leads | None:
+    """What is to be done about rows that begin alike: they are counted first, and then marked if it pays."""
+    if after is None or (marking is not None and not marking.plan.groups):
+        return None
+    if marking is None:
+        return LeadCount(files.leads(), after)
+    plan, shortest, path = marking
+    cut = facts.cache.cut % plan.life
+    return LeadMarks(
+        path,
+        after,
+        fewest=plan.fewest,
+        shortest=shortest,
+        cut=cut.encode(),
+        leaders_in=leaders_of,
+        target=files.leaders,
     )
 
 
@@ -301,13 +359,16 @@ class _Encoding:
         files: JobFiles,
         counter: "TokenCounter | None" = None,
         seed: int = 0,
+        leads: Leads | None = None,
     ) -> None:
         self.spec = spec
         self._seed = seed
+        self._leads = leads
         self._counter = counter
         self.names: dict[str, str] = {}
         self.models: set[str] = set()
         self.text_bytes = 0
+        self.framed_bytes = 0
         self._adapter = adapter
         self._source = source
         self._form: InputFormat = form
@@ -366,24 +427,32 @@ class _Encoding:
             reserved=COLUMNS,
             id_column=spec.id_column,
             allow_empty=spec.allow_empty,
+            lead=self._leads.after if self._leads is not None else None,
             **options,
         )
+        leads = self._leads
         try:
-            for prompts in table.prompts():
-                self.text_bytes += sum(map(len, prompts))
+            for block in table.prompts():
+                self.text_bytes += sum(map(len, block))
                 if self._counter is not None:
-                    self._counter.add(prompts)
+                    self._counter.add(block)
+                prompts = leads.take(block, table.ends) if leads is not None else block
                 first = max(0, self._seed - self.writer.rows)
                 if first:
                     self.writer.add(prompts[:first])
                     if self.writer.rows == self._seed:
                         self.writer.cut()
                 self.writer.add(prompts[first:] if first else prompts)
+                if leads is not None:
+                    leads.settle(self.writer.shards)
             self.writer.cut()
+            if leads is not None:
+                leads.settle(self.writer.shards)
         finally:
             self.writer.abort()
         before, after = self._adapter.body(spec)
-        self.text_bytes += self.writer.rows * (len(before) + len(after))
+        self.framed_bytes = self.writer.rows * (len(before) + len(after))
+        self.text_bytes += self.framed_bytes
         self.names = {name: f"halfrate_{name}" for name in COLUMNS if name in table.taken}
 
     def _native(self, form: NativeForm, tee: Callable[[bytes], object]) -> None:

@@ -1,15 +1,19 @@
 """Forecasts of costs: what earlier jobs teach, what a job under way should come to, and how good forecasts were."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
 
 from halfrate.base.money import added
 from halfrate.base.types import RequestSpec
+from halfrate.core.caching import HITS, Hits, Life, part_of
 from halfrate.core.estimates import Basis, Sample
 from halfrate.core.job import Forecast, Job, JobState
 from halfrate.core.planning import forecast, prompt_hash
+from halfrate.providers.registry import adapter_class
+from halfrate.service.caching import with_cached_cost
 from halfrate.store.store import Spent, Store
 
 _LOOKED_THROUGH = 1000
@@ -18,14 +22,51 @@ _ENOUGH = 8
 """Samples of a kind that are looked at: older ones say less of what models answer today."""
 
 _NEARLY_ALL = 0.95
+_LAST_SEEN = 30 * 86_400.0
+"""How long it is believed that caches are as they were seen, seconds: where they are not used for being cold, nothing
+new is seen of them."""
 
 
 def samples(store: Store, spec: RequestSpec) -> list[Sample]:
     """What the newest jobs took that asked the same of a row; where there are none, others of the same model."""
     asked = prompt_hash(spec)
+    # What comes from a cache where a request says so is the plan's to say, which may be another than it was.
+    marked = adapter_class(spec.provider).capabilities.cache.marks
     alike = [job for job in store.jobs(limit=_LOOKED_THROUGH) if job.text_bytes and _is_alike(job.spec, spec)]
     same = [job for job in alike if asked and job.prompt_hash == asked]
-    return _newest(store, same, same=True) or _newest(store, alike, same=False)
+    found = _newest(store, same, same=True) or _newest(store, alike, same=False)
+    return [msgspec.structs.replace(sample, cached=0) for sample in found] if marked else found
+
+
+def cache_hits(store: Store, job: Job) -> Hits:
+    """How often rows of the job's model and tier found warm what others had put into a cache, of those that could; what
+    is documented, where that was never seen."""
+    seen: dict[Life, list[Sample]] = {}
+    readable = Counter[Life]()
+    for other in store.jobs(limit=_LOOKED_THROUGH):
+        life = other.cache.life
+        if life is None or not other.cache.readable or other.created_at < job.created_at - _LAST_SEEN:
+            continue
+        if other.tier != job.tier or not _is_alike(other.spec, job.spec):
+            continue
+        sample = _sample(other, store.spent(job_id=other.id), same=False)
+        known = seen.setdefault(life, [])
+        if (
+            len(known) < _ENOUGH
+            and sample is not None
+            and other.state is JobState.DONE
+            and _tells(other, sample)
+        ):
+            known.append(sample)
+            # It goes by what the rows were thought to be long.
+            readable[life] += round(other.cache.readable * sample.input / max(1, other.forecast.input_tokens))
+    batched = job.tier == "batch"
+    learned: dict[tuple[bool, Life], float] = {
+        (batched, life): min(1.0, sum(sample.cached for sample in known) / readable[life])
+        for life, known in seen.items()
+        if known
+    }
+    return {**HITS, **learned}
 
 
 def _newest(store: Store, jobs: list[Job], *, same: bool) -> list[Sample]:
@@ -66,10 +107,13 @@ def expected(store: Store, job: Job) -> Forecast:
     sample = _sample(job, spent, same=True)
     if sample is None or not job.text_bytes:
         return job.forecast
+    if job.cache.life is not None:
+        sample = msgspec.structs.replace(sample, cached=0)
     left = max(0, job.rows - sample.rows)
     rest = forecast(
         job.spec, left, job.text_bytes * left / job.rows, job.prices, tier=job.tier, samples=[sample]
     )
+    rest = with_cached_cost(rest, part_of(job.cache, left, job.rows))
     costs = [one.cost for one in spent if one.kind != "doubt"]
     dear = [one.realtime_cost for one in spent if one.kind != "doubt"]
     return Forecast(

@@ -19,6 +19,7 @@ from halfrate.core import finish
 from halfrate.core import lifecycle as life
 from halfrate.core.admission import Quota, QuotaKind
 from halfrate.core.budgets import Budget, OnBudget, Standing, Terms, check_budget, check_job
+from halfrate.core.caching import Hits
 from halfrate.core.deadlines import Send, plan
 from halfrate.core.estimates import Sample
 from halfrate.core.finish import Finish
@@ -39,7 +40,7 @@ from halfrate.rows.results import ResultRecord, iter_results
 from halfrate.service.answers import schema_check
 from halfrate.service.costs import CostLine, grouped
 from halfrate.service.drafts import Ask, Draft, Drafter, unwritable
-from halfrate.service.forecasts import Score, expected, samples, scores
+from halfrate.service.forecasts import Score, cache_hits, expected, samples, scores
 from halfrate.service.home import Home
 from halfrate.service.prices import TIERS
 from halfrate.service.report import Prospect, Report
@@ -85,12 +86,16 @@ class Service:
 
     def draft(self, ask: Ask) -> Draft:
         """Read, check and encode the whole input. Raises UsageError; nothing is sent or recorded."""
-        drafter = Drafter(self.home, self._owner.name, self.clock.now, self._samples)
+        drafter = Drafter(self.home, self._owner.name, self.clock.now, self._samples, self._hits)
         return drafter.draft(ask, self._connect)
 
     def _samples(self, spec: RequestSpec) -> list[Sample]:
         """What earlier jobs took that asked the same, or else what others of the same model did."""
         return samples(self._store, spec)
+
+    def _hits(self, job: Job) -> Hits:
+        """How often rows of a model found what others had put into its cache."""
+        return cache_hits(self._store, job)
 
     def tier_forecasts(self, draft: Draft) -> dict[str, Forecast]:
         """What a job should cost in each tier whose price is known, from the cheapest on."""
@@ -108,6 +113,8 @@ class Service:
             )
             for tier in TIERS
         }
+        # What a cache saves was reckoned for the job's own tier.
+        made[job.tier] = job.forecast
         return {tier: one for tier, one in made.items() if one.cost is not None}
 
     def unfinished_twin(self, draft: Draft) -> Job | None:
@@ -349,7 +356,7 @@ class Service:
             duplicates=sum(c.duplicates for c in collections),
             unknown_lines=sum(c.unknown for c in collections),
             malformed_lines=sum(c.malformed for c in collections),
-            attempts=max((shard.attempt for shard in shards), default=1),
+            attempts=max((shard.try_number for shard in shards), default=1),
             paused=sum(shard.paused for shard in shards if shard.state in LIVE),
             paused_because=next(
                 (s.paused_because for s in shards if s.paused_because and s.state in LIVE), None

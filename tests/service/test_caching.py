@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from halfrate.base.errors import UsageError
+from halfrate.base.errors import OverBudget, UsageError
+from halfrate.core.budgets import Budget
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import Shard, State
 from halfrate.emulator import CacheModel
@@ -346,7 +347,7 @@ def test_what_all_rows_share_is_kept_beside_what_some_share(office: Offices) -> 
     assert report.cost < 0.3 * plain
 
 
-@pytest.mark.parametrize(("hit_rate", "within"), [(1.0, 0.02), (0.6, 0.1)])
+@pytest.mark.parametrize(("hit_rate", "within"), [(1.0, 0.02), (0.8, 0.2)])
 def test_what_a_cache_did_for_one_job_is_known_for_the_next(
     office: Offices, hit_rate: float, within: float
 ) -> None:
@@ -384,3 +385,22 @@ def test_a_job_under_way_reckons_with_the_cache_for_what_is_left_of_it(office: O
         paid = service.report(job.id).cost
     assert paid is not None
     assert seen[0] == pytest.approx(paid, rel=0.1)
+
+
+def test_no_budget_counts_on_a_cache_that_was_never_seen_to_save(office: Offices) -> None:
+    desk = office("anthropic", cache=COLD)
+    with Service(desk.home) as service:
+        draft = service.draft(questions(desk, cache="auto"))
+        cost, saves = draft.job.forecast.cost, draft.job.cache.saves
+        assert cost is not None
+        assert sum(shard.stake or 0 for shard in draft.shards) == pytest.approx(cost + saves, abs=10)
+        service.set_budget(Budget(name="", value="", period="day", stop=2 * cost))
+        with pytest.raises(OverBudget, match="not counting on a cache that is new to this model"):
+            service.submit(draft)
+        service.set_budget(Budget(name="", value="", period="day", stop=(cost + saves) * 21 // 20))
+    desk.run(questions(desk, about="One", cache="auto"))
+    with Service(desk.home) as service:
+        draft = service.draft(questions(desk, about="Another", cache="auto"))
+        assert draft.job.cache.seen
+        # A second one fits where it would not, were it to cost what rows do without a cache.
+        service.submit(draft)

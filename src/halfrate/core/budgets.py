@@ -155,8 +155,13 @@ def check_budget(budget: Budget) -> None:
         )
 
 
-def check_job(one: Standing, asked: int | None, stakes: Iterable[int | None], on_budget: OnBudget) -> None:
-    """Raises OverBudget where a job must not be taken on that should cost `asked`, its shards `stakes`."""
+def check_job(
+    one: Standing, asked: int | None, stakes: Iterable[int | None], on_budget: OnBudget, *, hoped: int = 0
+) -> None:
+    """Raises OverBudget where a job must not be taken on that should cost `asked`, its shards `stakes`.
+
+    `hoped`: what a cache should save of that, and was never seen to.
+    """
     if not one.stops(asked):
         return
     if asked is None:
@@ -164,16 +169,17 @@ def check_job(one: Standing, asked: int | None, stakes: Iterable[int | None], on
             f"What this job would cost is unknown, and a budget stops it: {one.text()}. `halfrate price set` notes a "
             "price of your own. Nothing was sent."
         )
+    without = ", not counting on a cache that is new to this model" if hoped else ""
     if on_budget == "refuse":
         raise OverBudget(
-            f"This job should cost {show_usd(asked)}, and a budget stops it: {one.text()}. Nothing was sent. With "
-            "--over-budget wait it is taken on, and sent as far as the budget allows."
+            f"This job should cost {show_usd(asked)}{without}, and a budget stops it: {one.text()}. Nothing was sent. "
+            "With --over-budget wait it is taken on, and sent as far as the budget allows."
         )
     most = one.budget.stop or 0
     largest = max((stake or 0 for stake in stakes), default=0)
     if largest > most:
         raise OverBudget(
-            f"A single batch of this job should cost {show_usd(largest)}, which a budget of {show_usd(most)} "
+            f"A single batch of this job should cost {show_usd(largest)}{without}, which a budget of {show_usd(most)} "
             f"({one.budget.title}) would never let through. Nothing was sent."
         )
 

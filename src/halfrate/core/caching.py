@@ -47,7 +47,8 @@ class CachePlan(msgspec.Struct, frozen=True):
     `seed`: rows of the batch that goes first for them. `grouped`: rows that share more than that with some others, in
     `groups`; `fewest`: rows that a group must have for it. `saves`: what all that should save, less than nothing where
     it would cost more; `most`, where all of the others find the cache warm. `risk`: what it costs more where none does.
-    `readable`: tokens that are read from the cache where all find it warm.
+    `readable`: tokens that are read from the cache where all find it warm. `seen`: it goes by what caches did for
+    earlier jobs.
     """
 
     life: Life | None = None
@@ -60,6 +61,12 @@ class CachePlan(msgspec.Struct, frozen=True):
     grouped: int = 0
     fewest: int = 0
     readable: int = 0
+    seen: bool = False
+
+    @property
+    def hoped(self) -> int:
+        """What it should save and has never been seen to, which no budget counts on."""
+        return 0 if self.seen else max(0, self.saves)
 
 
 def least_of(rules: CacheRules, model: str) -> int:

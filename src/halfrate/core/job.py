@@ -90,6 +90,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return f"{label or provider}/{self.spec.model or '*'}"
 
     @property
+    def held(self) -> int | None:
+        """What budgets set aside for it, picodollars; None where a price is unknown."""
+        return None if self.forecast.cost is None else self.forecast.cost + self.cache.hoped
+
+    @property
     def team(self) -> str:
         """Whose share of a queue the job's batches count against."""
         return self.tags.get("team", "")

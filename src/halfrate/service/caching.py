@@ -8,7 +8,7 @@ import msgspec
 
 from halfrate.base.errors import UsageError
 from halfrate.base.types import Capabilities, RequestSpec
-from halfrate.core.caching import Cache, CachePlan, Hits, choose, least_of
+from halfrate.core.caching import HITS, Cache, CachePlan, Hits, choose, least_of
 from halfrate.core.job import Forecast, Job
 from halfrate.core.planning import prompt_hash
 from halfrate.providers.registry import adapter_class
@@ -70,13 +70,13 @@ def lead_bytes(spec: RequestSpec, facts: Capabilities, wanted: Cache) -> int | N
 
 
 def plan_cache(
-    wanted: Cache, job: Job, framed_bytes: int, groups: Mapping[tuple[int, int], int], hits: Hits
+    wanted: Cache, job: Job, framed_bytes: int, groups: Mapping[tuple[int, int], int], seen: Hits
 ) -> tuple[CachePlan, int]:
     """What to do about caching what the rows of a job share, drafted without it, and how many bytes the lead of a
     group's rows must have. Raises UsageError where what was asked for does not pay.
 
     `framed_bytes`: of the requests that are not the rows' own, the system prompt among them. `groups`: how many there
-    are of (bytes of their leads, rows).
+    are of (bytes of their leads, rows). `seen`: what caches did for earlier jobs.
     """
     spec, rules = job.spec, adapter_class(job.spec.provider).capabilities.cache
     if not rules.marks or spec.prompt is None:
@@ -101,8 +101,10 @@ def plan_cache(
         hurried=job.deadline is not None,
         groups=own,
         tokens=job.forecast.input_tokens,
-        hits=hits,
+        hits={**HITS, **seen},
     )
+    if plan.life is not None and (job.tier == "batch", plan.life) in seen:
+        plan = msgspec.structs.replace(plan, seen=True)
     # Where all rows have a mark behind the head of the prompt, the leads begin there.
     shortest = (least - shared) / max(a_byte, 1e-9) + (0 if plan.shared else head)
     return plan, max(1, math.ceil(shortest))

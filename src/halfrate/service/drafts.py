@@ -292,7 +292,7 @@ def _shards(
             attempt=BEHIND_LEADERS if made.number in leaders else 1,
             last_attempt=job.max_attempts + (BEHIND_LEADERS - 1 if made.number in leaders else 0),
             follows=shard_id(job.id, 0) if plan.seed and made.number else "",
-            cost=_share(job.forecast.cost, made.bytes, size),
+            cost=_share(job.held, made.bytes, size),
             realtime_cost=_share(job.forecast.realtime_cost, made.bytes, size),
         )
         for made in writer.shards

@@ -8,7 +8,7 @@ import msgspec
 
 from halfrate.base.money import added
 from halfrate.base.types import RequestSpec
-from halfrate.core.caching import HITS, Hits, Life, part_of
+from halfrate.core.caching import Hits, Life, part_of
 from halfrate.core.estimates import Basis, Sample
 from halfrate.core.job import Forecast, Job, JobState
 from halfrate.core.planning import forecast, prompt_hash
@@ -39,8 +39,8 @@ def samples(store: Store, spec: RequestSpec) -> list[Sample]:
 
 
 def cache_hits(store: Store, job: Job) -> Hits:
-    """How often rows of the job's model and tier found warm what others had put into a cache, of those that could; what
-    is documented, where that was never seen."""
+    """How often rows of the job's model and tier found warm what others had put into a cache, of those that could; only
+    what was seen."""
     seen: dict[Life, list[Sample]] = {}
     readable = Counter[Life]()
     for other in store.jobs(limit=_LOOKED_THROUGH):
@@ -61,12 +61,11 @@ def cache_hits(store: Store, job: Job) -> Hits:
             # It goes by what the rows were thought to be long.
             readable[life] += round(other.cache.readable * sample.input / max(1, other.forecast.input_tokens))
     batched = job.tier == "batch"
-    learned: dict[tuple[bool, Life], float] = {
+    return {
         (batched, life): min(1.0, sum(sample.cached for sample in known) / readable[life])
         for life, known in seen.items()
         if known
     }
-    return {**HITS, **learned}
 
 
 def _newest(store: Store, jobs: list[Job], *, same: bool) -> list[Sample]:

@@ -94,7 +94,7 @@ class Service:
         return samples(self._store, spec)
 
     def _hits(self, job: Job) -> Hits:
-        """How often rows of a model found what others had put into its cache."""
+        """How often rows of a model were seen to find what others had put into its cache."""
         return cache_hits(self._store, job)
 
     def tier_forecasts(self, draft: Draft) -> dict[str, Forecast]:
@@ -542,7 +542,8 @@ class Service:
         found = self._store.standings(self.clock.now(), Terms.of(draft.job))
         try:
             for one in found:
-                check_job(one, draft.job.forecast.cost, [shard.stake for shard in draft.shards], on_budget)
+                stakes = [shard.stake for shard in draft.shards]
+                check_job(one, draft.job.held, stakes, on_budget, hoped=draft.job.cache.hoped)
         except OverBudget:
             draft.discard()
             raise

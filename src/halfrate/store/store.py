@@ -88,7 +88,7 @@ class Store:
             transaction.lock("admission")
             stakes = [shard.stake for shard in shards]
             for one in self._budgeting.standings(transaction, job.created_at, Terms.of(job)):
-                check_job(one, job.forecast.cost, stakes, on_budget)
+                check_job(one, job.held, stakes, on_budget, hoped=job.cache.hoped)
             transaction.execute(sql.ADD_JOB, job_params(job))
             for shard in shards:
                 transaction.execute(sql.ADD_SHARD, shard_params(shard))

@@ -330,6 +330,12 @@ def test_rows_are_not_grouped_where_that_would_cost_more_or_hold_up(
     assert [path.name for path in desk.home.files(job.id).folder.glob("lea*")] == []
 
 
+def test_a_prompt_without_a_column_is_refused_as_ever(office: Offices) -> None:
+    desk = office("anthropic", cache=COLD)
+    with pytest.raises(UsageError, match="names no column"):
+        desk.submit(questions(desk, prompt="Say something.", cache="auto"))
+
+
 def test_what_all_rows_share_is_kept_beside_what_some_share(office: Offices) -> None:
     asked: dict[str, Any] = {"system": SYSTEM, "prompt": "Read this.\n{document}\n{q}"}
     plain_desk = office("anthropic", cache=COLD)

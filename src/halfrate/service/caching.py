@@ -64,7 +64,8 @@ def lead_bytes(spec: RequestSpec, facts: Capabilities, wanted: Cache) -> int | N
     if wanted == "off" or not facts.cache.cut or spec.prompt is None:
         return None
     template = parse_template(spec.prompt)
-    if len(template.columns) < 2 and not template.literals[-1].strip():
+    # Something must follow it that is not in it.
+    if not template.columns or (len(template.columns) == 1 and not template.literals[1].strip()):
         return None
     return len(escaped(whole_words(template.literals[1])))
 

@@ -44,7 +44,7 @@ def test_the_sum_is_that_of_the_rows(rows: int, shared: int, life: Life, batched
     assert plan.saves == rows * shared * 1_500_000 - paid
     assert plan.most == rows * shared * 1_500_000 - shared * ((rows - first) * 150_000 + first * written)
     assert plan.risk == rows * shared * (written - 1_500_000) >= -plan.saves
-    assert plan.seed == (SEED if batched else 0)
+    assert plan.first == (SEED if batched else 0)
 
 
 @given(st.integers(1, 5_000), st.integers(0, 8_000), st.booleans(), st.booleans())
@@ -62,13 +62,13 @@ def test_what_is_chosen_by_itself_never_costs_more(
 
 def test_many_rows_that_share_much_are_cached_for_an_hour_behind_a_batch_that_goes_first() -> None:
     plan = choose("auto", PRICE, 1000, 2000, batched=True, least=1024, hurried=False)
-    assert (plan.life, plan.seed, plan.shared) == ("1h", SEED, 2000)
+    assert (plan.life, plan.first, plan.shared) == ("1h", SEED, 2000)
     assert plan.saves > 0.6 * 1000 * 2000 * 1_500_000
 
 
 def test_in_real_time_five_minutes_are_enough() -> None:
     plan = choose("auto", PRICE, 1000, 2000, batched=False, least=1024, hurried=True)
-    assert (plan.life, plan.seed) == ("5m", 0)
+    assert (plan.life, plan.first) == ("5m", 0)
 
 
 @pytest.mark.parametrize(
@@ -196,13 +196,16 @@ def test_what_groups_share_counts_beside_what_all_rows_share() -> None:
         )
 
     both, alone, all_rows = chosen(2000, 500), chosen(500, 2000), chosen(2000, 0)
-    assert (both.shared, both.seed, both.groups) == (2000, SEED, 2)
-    assert (alone.shared, alone.seed, alone.groups) == (0, 0, 2)
+    assert (both.shared, both.first, both.groups) == (2000, 4, 2)
+    assert (alone.shared, alone.first, alone.groups) == (0, 4, 2)
     assert (all_rows.shared, all_rows.groups) == (2000, 0)
     # Neither is long enough by itself.
     assert chosen(600, 600).groups == 2
     assert chosen(400, 600) == CachePlan()
-    assert both.saves - all_rows.saves == weigh_groups(PRICE, {(500, 50): 2}, "1h", 0, least=0).saves
+    beside = weigh_groups(PRICE, {(500, 50): 2}, "1h", 0, least=0)
+    all_rows = weigh(PRICE, 100, 2000, "1h", batched=True, least=1024, first=4)
+    assert all_rows is not None
+    assert both.saves == all_rows.saves + beside.saves
 
 
 @given(st.integers(3, 5_000), st.integers(0, 5_000))

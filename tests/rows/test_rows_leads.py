@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from halfrate.base.errors import StorageError
-from halfrate.rows.leads import STEP, LeadCount, LeadMarks, Leads, leaders_of
+from halfrate.rows.leads import STEP, FirstRows, LeadCount, LeadMarks, Leads, leaders_of
 from halfrate.rows.requests import ShardFile
 
 CUT = b'","mark":1},{"text":"'
@@ -29,7 +29,7 @@ def shards(sizes: Sequence[int]) -> list[ShardFile]:
     ]
 
 
-def marks_of(folder: Path, fewest: int, shortest: int) -> LeadMarks:
+def marks_of(folder: Path, fewest: int, shortest: int, first: int = 0) -> LeadMarks:
     """One leader each, two of a group of nine."""
     return LeadMarks(
         folder / "leads",
@@ -38,6 +38,7 @@ def marks_of(folder: Path, fewest: int, shortest: int) -> LeadMarks:
         shortest=shortest,
         cut=CUT,
         leaders_in=lambda rows: 1 + rows // 9,
+        first=first,
         target=lambda number: folder / str(number),
     )
 
@@ -122,3 +123,19 @@ def test_leaders_that_cannot_be_read_are_said_so(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(b"\0\0")
     with pytest.raises(StorageError, match="was moved or removed"):
         leaders_of(tmp_path / "short", 1)
+
+
+def test_so_many_rows_of_a_batch_go_first_at_least(tmp_path: Path) -> None:
+    rows = [("nothing", "?"), *[("a document", f"{n}?") for n in range(4)], ("more", "?")]
+    through(LeadCount(tmp_path / "leads", 0), rows, [6])
+    marks = marks_of(tmp_path, fewest=3, shortest=1, first=2)
+    through(marks, rows, [6])
+    assert leaders_of(tmp_path / "0", marks.leaders[0]) == [0, 1]
+
+
+def test_the_first_rows_of_each_batch_go_first_where_others_are_left(tmp_path: Path) -> None:
+    rows = [("a", f"{n}?") for n in range(9)]
+    first = FirstRows(2, lambda number: tmp_path / str(number))
+    assert through(first, rows, [3, 4, 2]) == [encoded(*row)[0] for row in rows]
+    assert first.leaders == {0: 2, 1: 2}
+    assert leaders_of(tmp_path / "1", 2) == [0, 1]

@@ -15,6 +15,7 @@ from halfrate.core.budgets import Budget
 from halfrate.core.job import Job
 from halfrate.core.lifecycle import Shard, State
 from halfrate.emulator import CacheModel
+from halfrate.providers.anthropic import Anthropic
 from halfrate.service.drafts import Ask
 from halfrate.service.jobs import Service
 
@@ -73,16 +74,23 @@ def test_what_caching_saved_is_what_the_same_job_would_have_cost_more(office: Of
     assert forecast.cost_low <= report.cost <= forecast.cost_high
 
 
-def test_a_small_batch_goes_first_and_warms_the_cache(office: Offices) -> None:
+def test_two_rows_of_each_batch_go_first_and_warm_the_cache(
+    office: Offices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = msgspec.structs.replace(Anthropic.capabilities.limits, rows=60)
+    monkeypatch.setattr(
+        Anthropic, "capabilities", msgspec.structs.replace(Anthropic.capabilities, limits=limits)
+    )
     desk = office("anthropic", cache=COLD)
     job = desk.submit(ask(desk, system=SYSTEM, cache="auto"))
+    assert job.cache.first == 8
     with Service(desk.home) as service:
-        first, rest = service.shards(job.id)
-    assert (first.rows, rest.rows) == (2, 198)
-    assert (first.follows, rest.follows) == ("", first.id)
+        shards = service.shards(job.id)
+    assert [(shard.rows, shard.sending) for shard in shards] == [(60, 2), (60, 2), (60, 2), (20, 2)]
     report = desk.work(job)
     desk.assert_sound(report)
-    assert report.usage.cached > 90 * report.usage.write_1h > 0
+    assert desk.meter()["batches_created"] == 8
+    assert report.usage.cached > 20 * report.usage.write_1h > 0
 
 
 @pytest.mark.parametrize(
@@ -106,7 +114,7 @@ def test_a_first_batch_that_is_cancelled_holds_up_nobody(office: Offices) -> Non
     desk = office("anthropic", cache=COLD)
     job = desk.submit(ask(desk, 60, system=SYSTEM, cache="1h"))
     with Service(desk.home) as service:
-        assert service.cancel(job.id) == 2
+        assert service.cancel(job.id) == 1
     report = desk.work(job)
     assert report.cancelled == 60
     with Service(desk.home) as service:
@@ -149,10 +157,9 @@ def test_the_mark_stands_behind_all_that_rows_share(office: Offices) -> None:
     desk = office("anthropic", cache=COLD)
     prompt = SYSTEM + "Answer {q} and nothing else."
     job = desk.submit(ask(desk, prompt=prompt, system="Be brief.", cache="auto"))
-    first, rest = requests(desk, job)
-    assert len(first) == 2
+    (whole,) = requests(desk, job)
     mark = {"type": "ephemeral", "ttl": "1h"}
-    for row, one in enumerate((*first, *rest)):
+    for row, one in enumerate(whole):
         head, tail = one["params"]["messages"][0]["content"]
         assert head["cache_control"] == mark
         assert "cache_control" not in tail
@@ -167,7 +174,7 @@ def test_rows_of_openai_bear_one_key(office: Offices) -> None:
     job = report.job
     key = job.spec.params["prompt_cache_key"]
     assert key.startswith("hr-")
-    assert job.cache.seed == 0
+    assert job.cache.first == 0
     assert report.cache_saved is not None
     assert report.cache_saved > 0
     with pytest.raises(UsageError, match="It caches by itself"):
@@ -343,7 +350,7 @@ def test_what_all_rows_share_is_kept_beside_what_some_share(office: Offices) -> 
     desk = office("anthropic", cache=COLD)
     job = desk.submit(questions(desk, cache="auto", **asked))
     assert job.cache.shared > 1024
-    assert (job.cache.groups, job.cache.seed) == (8, 2)
+    assert (job.cache.groups, job.cache.first) == (8, 8)
     report = desk.work(job)
     desk.assert_sound(report)
     assert report.cost is not None

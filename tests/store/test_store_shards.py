@@ -4,7 +4,7 @@ import pytest
 from halfrate.core.lifecycle import MOVING, Shard, State
 from halfrate.store.store import Fenced, Store
 
-from .records import ACCOUNT, LEASE, a_job, a_shard, shards, stepped, with_batch, with_room
+from .records import ACCOUNT, LEASE, a_job, a_shard, shards, stepped, with_batch
 
 
 def claim_one(store: Store, owner: str = "w", now: float = 0.0) -> Shard:
@@ -275,18 +275,3 @@ def test_a_batch_stays_with_the_shard_that_had_it_first(store: Store) -> None:
     store.save(with_batch(second, "b"), "w")
     assert store.known_batches(ACCOUNT, besides="job-1") == ("b",)
     assert store.known_batches(ACCOUNT, besides="job-0") == ()
-
-
-@pytest.mark.parametrize("end", [State.CLEANING, State.DONE, State.STOPPED])
-def test_what_follows_a_shard_is_sent_when_that_has_come_to_its_end(store: Store, end: State) -> None:
-    with_room(store)
-    seed, *rest = shards(3)
-    store.add_job(a_job(), [seed, *(stepped(one, one.state, follows=seed.id) for one in rest)])
-    (first,) = store.claim("w", 1.0, LEASE)
-    assert first.id == seed.id
-    running = store.save(with_batch(first, "b"), "w", lease_until=LEASE)
-    assert store.claim("w", 2.0, LEASE) == []
-    # Nothing is due before the lease ends: what waits for the cache is not looked at over and over.
-    assert store.next_due(now=2.0) == store.next_due("job", now=2.0) == LEASE
-    store.save(stepped(running, end, next_at=500.0), "w")
-    assert [shard.number for shard in store.claim("w", 3.0, LEASE)] == [1, 2]

@@ -12,7 +12,7 @@ from halfrate.core.budgets import Standing
 from halfrate.core.caching import CachePlan
 from halfrate.core.finish import Finish
 from halfrate.core.job import Forecast, Job
-from halfrate.core.lifecycle import WAITING, Shard, State
+from halfrate.core.lifecycle import Shard, State
 from halfrate.service.report import Prospect, Report
 
 
@@ -72,12 +72,12 @@ def cache_line(cache: CachePlan) -> str:
     shared = f"About {cache.shared:,} tokens of every row"
     grouped = f"beginnings that {cache.grouped:,} rows share in {cache.groups:,} groups"
     if not cache.groups:
-        what, first = shared, f"A batch of {cache.seed} rows goes first and warms it." if cache.seed else ""
+        what, first = shared, "Two rows of each batch go first and warm it." if cache.first else ""
     elif not cache.shared:
         what, first = grouped.capitalize(), "A row or two of each group go first and warm it."
     else:
         what = f"{shared}, and {grouped},"
-        first = f"A batch of {cache.seed} rows goes first, and then a row or two of each group."
+        first = "A row or two of each group go first and warm it."
     kept = "an hour" if cache.life == "1h" else "five minutes"
     return f"{what} are kept cached for {kept}: that should save {show_usd(cache.saves)}. {first}".rstrip()
 
@@ -284,8 +284,7 @@ def shard_line(shard: Shard) -> str:
     counted = f"{shard.rows_finished:,} of {shard.sending:,} rows" if shard.rows_finished else ""
     if shard.leading:
         counted = f"{counted or f'{shard.sending:,} rows'}, to warm the cache"
-    waits = bool(shard.follows) and shard.state in WAITING and not shard.status
-    words = ["waits for the cache to be warm" if waits else shard.status or shard.state.value, counted]
+    words = [shard.status or shard.state.value, counted]
     if shard.trouble is not None:
         words.append(shard.trouble.message)
     return f"{name}: {'; '.join(word for word in words if word)}"

@@ -2,9 +2,9 @@
 
 What a provider caches it sells again at a tenth of the price, and what is written to the cache costs a quarter more
 (kept for five minutes) or twice as much (for an hour). Rows of one batch mostly do not see what others of it have
-written: the cache is warmed by a small batch that goes first, and the rest reads. What all rows of a job share is
-warmed once; what the rows of a group share and others do not (a document, say, about which each asks something else),
-by one row of each group in every batch.
+written: of every batch a few rows go first, which write, and then the others, which read. What all rows of a job share
+two of them write; what the rows of a group share and others do not (a document, say, about which each asks something
+else), a row or two of the group.
 """
 
 import re
@@ -21,7 +21,7 @@ Cache: TypeAlias = Literal["auto", "off", "5m", "1h"]
 Life: TypeAlias = Literal["5m", "1h"]
 
 SEED: Final = 2
-"""Rows of the batch that warms the cache: one would do, and may fail."""
+"""Rows of a batch that go first and warm the cache: one would do, and may fail."""
 Hits: TypeAlias = Mapping[tuple[bool, Life], float]
 """The share of rows that find the cache warm, of those that can, by whether they go in a batch and how long it is kept.
 """
@@ -43,17 +43,17 @@ _WORTH: Final = 0.05
 class CachePlan(msgspec.Struct, frozen=True):
     """What to do. Picodollars.
 
-    `life`: how long what is marked is kept, None where nothing is. `shared`: tokens of every row that are marked, and
-    `seed`: rows of the batch that goes first for them. `grouped`: rows that share more than that with some others, in
-    `groups`; `fewest`: rows that a group must have for it. `saves`: what all that should save, less than nothing where
-    it would cost more; `most`, where all of the others find the cache warm. `risk`: what it costs more where none does.
-    `readable`: tokens that are read from the cache where all find it warm. `seen`: it goes by what caches did for
-    earlier jobs.
+    `life`: how long what is marked is kept, None where nothing is. `shared`: tokens of every row that are marked.
+    `grouped`: rows that share more than that with some others, in `groups`; `fewest`: rows that a group must have for
+    it. `first`: rows that go before the others of their batches, and write. `saves`: what all that should save, less
+    than nothing where it would cost more; `most`, where all of the others find the cache warm. `risk`: what it costs
+    more where none does. `readable`: tokens that are read from the cache where all find it warm. `seen`: it goes by
+    what caches did for earlier jobs.
     """
 
     life: Life | None = None
     shared: int = 0
-    seed: int = 0
+    first: int = 0
     saves: int = 0
     most: int = 0
     risk: int = 0
@@ -83,13 +83,14 @@ def weigh(
     batched: bool,
     least: int,
     hits: Hits = HITS,
+    first: int = SEED,
 ) -> CachePlan | None:
     """What keeping `shared` tokens of every row cached for `life` comes to. None where a price is unknown.
 
-    `least`: the provider caches nothing shorter.
+    `least`: the provider caches nothing shorter. `first`: rows that write, of all batches together.
     """
-    seed = min(SEED, rows) if batched else min(1, rows)
-    if shared < least or rows <= seed:
+    first = min(first if batched else 1, rows)
+    if shared < least or rows <= first:
         return CachePlan()
     if price is None:
         return None
@@ -105,11 +106,11 @@ def weigh(
     return CachePlan(
         life,
         shared,
-        seed if batched else 0,
-        saves=saved(round((rows - seed) * hits[batched, life])),
-        most=saved(rows - seed),
+        first if batched else 0,
+        saves=saved(round((rows - first) * hits[batched, life])),
+        most=saved(rows - first),
         risk=-saved(0),
-        readable=(rows - seed) * shared,
+        readable=(rows - first) * shared,
     )
 
 
@@ -152,6 +153,7 @@ def weigh_groups(
     grouped = sum(rows * many for (_, rows), many in worth.items())
     return CachePlan(
         life,
+        first=sum(leaders_of(rows) * many for (_, rows), many in worth.items()),
         saves=saves,
         most=most,
         risk=risk,
@@ -168,7 +170,7 @@ def _both(plan: CachePlan, groups: CachePlan) -> CachePlan:
         groups,
         life=plan.life or groups.life,
         shared=plan.shared,
-        seed=plan.seed,
+        first=max(plan.first, groups.first),
         saves=plan.saves + groups.saves,
         most=plan.most + groups.most,
         risk=plan.risk + groups.risk,
@@ -178,7 +180,7 @@ def _both(plan: CachePlan, groups: CachePlan) -> CachePlan:
 
 def part_of(plan: CachePlan, left: int, rows: int) -> CachePlan:
     """What a plan for so many rows comes to for those that are left. Those that write go first."""
-    first = min(plan.seed + plan.groups, max(0, rows - 1))
+    first = min(plan.first, max(0, rows - 1))
     lost = plan.risk * first // max(1, rows)
     ahead = max(0, first - (rows - left))
 
@@ -202,32 +204,42 @@ def choose(
     hurried: bool,
     groups: Groups | None = None,
     tokens: int = 0,
+    batches: int = 1,
     hits: Hits = HITS,
 ) -> CachePlan:
     """What to do about caching. Raises UsageError where what was asked for would cost more, or cannot be reckoned.
 
-    `hurried`: there is a deadline, and no time for a batch that goes first. `tokens`: of all rows, of which groups must
-    save a part that is worth waiting for.
+    `hurried`: there is a deadline, and no time for rows that go first. `tokens`: of all rows, of which groups must save
+    a part that is worth waiting for. `batches`: of the job.
     """
     if wanted == "off" or (wanted == "auto" and hurried and batched):
         return CachePlan()
     if hurried and batched:
         raise UsageError(
-            f"--cache {wanted} sends a small batch first, for which the others wait, and there is a deadline. Leave "
+            f"--cache {wanted} sends a few rows first, for which the others wait, and there is a deadline. Leave "
             "one of the two out. Nothing was sent."
         )
     lives: tuple[Life, ...] = ("1h", "5m") if wanted == "auto" else (wanted,)
     worth = _WORTH * tokens * _input(price) if wanted == "auto" else 0.0
     plans = [
         _with_groups(
-            price, rows, shared, life, groups or {}, batched=batched, least=least, worth=worth, hits=hits
+            price,
+            rows,
+            shared,
+            life,
+            groups or {},
+            batched=batched,
+            least=least,
+            worth=worth,
+            hits=hits,
+            first=SEED * batches,
         )
         for life in lives
     ]
     chosen = max(plans, key=lambda plan: plan.saves)
     if wanted == "auto" or chosen.life is not None:
         return chosen
-    best = weigh(price, rows, shared, lives[0], batched=batched, least=least, hits=hits)
+    best = weigh(price, rows, shared, lives[0], batched=batched, least=least, hits=hits, first=SEED * batches)
     if best is None:
         raise UsageError(
             f"What a cache costs at this model is unknown, so --cache {wanted} cannot be reckoned. Leave it out, or "
@@ -258,13 +270,19 @@ def _with_groups(
     least: int,
     worth: float,
     hits: Hits,
+    first: int,
 ) -> CachePlan:
     """All that pays of what can be kept for `life`. `worth`: what groups must save more than."""
-    plan = weigh(price, rows, shared, life, batched=batched, least=least, hits=hits)
-    if plan is None or plan.saves <= _WORTH * shared * rows * _input(price):
-        plan = CachePlan()
+
+    def plain(first: int) -> CachePlan:
+        plan = weigh(price, rows, shared, life, batched=batched, least=least, hits=hits, first=first)
+        pays = plan is not None and plan.saves > _WORTH * shared * rows * _input(price)
+        return plan if plan is not None and pays else CachePlan()
+
+    plan = plain(first)
     beside = weigh_groups(price, groups, life, shared - plan.shared, least=least - plan.shared, hits=hits)
-    return _both(plan, beside) if beside.saves > worth else plan
+    # Where groups are warmed, more rows write what all share.
+    return _both(plain(max(first, beside.first)), beside) if beside.saves > worth else plan
 
 
 def _input(price: Price | None) -> int:

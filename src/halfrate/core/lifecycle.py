@@ -136,8 +136,6 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that are still to be settled. The current attempt takes `sending` of them."""
     tokens: int = 0
     """What the provider will count for all rows of the shard together, roughly."""
-    follows: str = ""
-    """The shard that warms the provider's cache for this one, which is not sent before that has come to its end."""
     cost: int | None = None
     """What all rows of the shard should cost in the job's tier, picodollars; None where the price is unknown."""
     realtime_cost: int | None = None

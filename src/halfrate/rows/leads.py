@@ -9,7 +9,7 @@ import array
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,11 +29,14 @@ _BLANK: Final = re.compile(rb"(?:\s|\\[bfnrt]|\\u00[012][0-9a-fA-F])*")
 class Leads:
     """The leads of the rows that are not in a finished shard yet. Memory: 16 bytes for each of them.
 
-    `after`: how many bytes of a prompt after its first column belong to its lead.
+    `after`: how many bytes of a prompt after its first column belong to its lead; None where leads do not matter.
+    `leaders`: how many rows of a shard go first, by its number; which ones, `leaders_of` reads from the shard's file.
     """
 
-    def __init__(self, after: int) -> None:
+    def __init__(self, after: int | None, target: Callable[[int], Path] | None = None) -> None:
         self.after = after
+        self.leaders: dict[int, int] = {}
+        self._target = target
         self._keys = array.array("q")
         self._shards = 0
 
@@ -42,7 +45,7 @@ class Leads:
         raise NotImplementedError
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Nothing more will be taken in."""
 
     def settle(self, shards: Sequence[ShardFile]) -> None:
         """Take note of the shards that were finished."""
@@ -53,6 +56,31 @@ class Leads:
 
     def _settled(self, shard: ShardFile, keys: "array.array[int]") -> None:
         raise NotImplementedError
+
+    def _lead(self, shard: ShardFile, slots: Iterable[int]) -> None:
+        """Let these rows of a shard go first, ascending; but not all of them."""
+        chosen = array.array(_SLOT, slots)
+        if self._target is None or not 0 < len(chosen) < shard.rows:
+            return
+        self.leaders[shard.number] = len(chosen)
+        with self._target(shard.number).open("wb") as file:
+            file.write(chosen.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class FirstRows(Leads):
+    """Lets the first `count` rows of each shard go first, for what all rows share."""
+
+    def __init__(self, count: int, target: Callable[[int], Path]) -> None:
+        super().__init__(None, target)
+        self._count = count
+
+    def take(self, prompts: Sequence[bytes], ends: Sequence[int]) -> Sequence[bytes]:
+        return prompts
+
+    def _settled(self, shard: ShardFile, keys: "array.array[int]") -> None:
+        self._lead(shard, range(self._count))
 
 
 class LeadCount(Leads):
@@ -88,14 +116,13 @@ class LeadCount(Leads):
 class LeadMarks(Leads):
     """Cuts off the leads that are worth it.
 
-    `leaders`: how many rows of a shard go first, by its number; which ones, `leaders_of` reads from the shard's file.
-
     Args:
         path: the file of a `LeadCount`, and `after`: what it was told.
         fewest: rows that a group must have.
         shortest: bytes that its lead must have.
         cut: what stands between a lead and the rest of its prompt in a request.
         leaders_in: how many leaders a group of so many rows has.
+        first: rows of a shard that go first at least, for what all rows share.
         target: where the leaders of a shard's number are noted.
     """
 
@@ -108,16 +135,16 @@ class LeadMarks(Leads):
         shortest: int,
         cut: bytes,
         leaders_in: Callable[[int], int],
+        first: int,
         target: Callable[[int], Path],
     ) -> None:
-        super().__init__(after)
-        self.leaders: dict[int, int] = {}
+        super().__init__(after, target)
         self._file = path.open("rb")
         self._fewest = fewest
         self._shortest = shortest
         self._cut = cut
         self._leaders_in = leaders_in
-        self._target = target
+        self._first = first
 
     def close(self) -> None:
         self._file.close()
@@ -139,18 +166,17 @@ class LeadMarks(Leads):
     def _settled(self, shard: ShardFile, keys: "array.array[int]") -> None:
         to_come = {key: self._leaders_in(rows) for key, rows in Counter(keys).items() if rows > 1}
         to_come[_NONE] = 0
-        slots = array.array(_SLOT)
+        slots: list[int] = []
         for slot, key in enumerate(keys):
             if to_come.get(key):
                 to_come[key] -= 1
                 slots.append(slot)
-        if not slots:
-            return
-        self.leaders[shard.number] = len(slots)
-        with self._target(shard.number).open("wb") as file:
-            file.write(slots.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+        for slot in range(shard.rows):
+            if len(slots) >= self._first:
+                break
+            if slot not in slots:
+                slots.append(slot)
+        self._lead(shard, sorted(slots))
 
 
 def leaders_of(path: Path, count: int) -> list[int]:

@@ -71,7 +71,12 @@ def lead_bytes(spec: RequestSpec, facts: Capabilities, wanted: Cache) -> int | N
 
 
 def plan_cache(
-    wanted: Cache, job: Job, framed_bytes: int, groups: Mapping[tuple[int, int], int], seen: Hits
+    wanted: Cache,
+    job: Job,
+    batches: int,
+    framed_bytes: int,
+    groups: Mapping[tuple[int, int], int],
+    seen: Hits,
 ) -> tuple[CachePlan, int]:
     """What to do about caching what the rows of a job share, drafted without it, and how many bytes the lead of a
     group's rows must have. Raises UsageError where what was asked for does not pay.
@@ -102,6 +107,7 @@ def plan_cache(
         hurried=job.deadline is not None,
         groups=own,
         tokens=job.forecast.input_tokens,
+        batches=batches,
         hits={**HITS, **seen},
     )
     if plan.life is not None and (job.tier == "batch", plan.life) in seen:

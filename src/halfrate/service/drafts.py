@@ -26,7 +26,7 @@ from halfrate.base.types import (
     Template,
 )
 from halfrate.blobs.files import JobFiles
-from halfrate.core.caching import Cache, CachePlan, Hits, leaders_of
+from halfrate.core.caching import SEED, Cache, CachePlan, Hits, leaders_of
 from halfrate.core.estimates import Sample
 from halfrate.core.job import Forecast, Job
 from halfrate.core.lifecycle import BEHIND_LEADERS, Shard, SmallTails
@@ -37,7 +37,7 @@ from halfrate.rows import errors
 from halfrate.rows.collect import COLUMNS
 from halfrate.rows.detect import Detected, sniff
 from halfrate.rows.jsonl import JsonlTable
-from halfrate.rows.leads import LeadCount, LeadMarks, Leads
+from halfrate.rows.leads import FirstRows, LeadCount, LeadMarks, Leads
 from halfrate.rows.native import NativeBlock, NativeTable
 from halfrate.rows.output import output_format
 from halfrate.rows.requests import Encoded, RequestWriter
@@ -139,7 +139,12 @@ class Drafter:
         files = JobFiles(draft.folder)
         try:
             plan, shortest = plan_cache(
-                ask.cache, draft.job, draft.framed_bytes, draft.groups, self._hits(draft.job)
+                ask.cache,
+                draft.job,
+                len(draft.shards),
+                draft.framed_bytes,
+                draft.groups,
+                self._hits(draft.job),
             )
         except UsageError:
             draft.discard()
@@ -201,9 +206,7 @@ class Drafter:
             batched = tier == "batch" and ask.deadline is None
             after = lead_bytes(spec, adapter.capabilities, ask.cache) if batched else None
             leads = _leads(marking, after, adapter.capabilities, files)
-            encoding = _Encoding(
-                spec, adapter, source, found.format, job_id, files, counter, plan.seed, leads
-            )
+            encoding = _Encoding(spec, adapter, source, found.format, job_id, files, counter, leads)
             with closing(leads) if leads is not None else nullcontext():
                 encoding.run()
         spec = encoding.spec
@@ -263,7 +266,7 @@ class Drafter:
         )
         return Draft(
             job,
-            _shards(job, writer, plan, leads.leaders if isinstance(leads, LeadMarks) else {}),
+            _shards(job, writer, leads.leaders if leads is not None else {}),
             files.folder,
             with_cached_cost(expected(ceiling=True), plan, ceiling=True),
             leads.groups if isinstance(leads, LeadCount) else {},
@@ -271,9 +274,7 @@ class Drafter:
         )
 
 
-def _shards(
-    job: Job, writer: RequestWriter, plan: CachePlan, leaders: Mapping[int, int]
-) -> tuple[Shard, ...]:
+def _shards(job: Job, writer: RequestWriter, leaders: Mapping[int, int]) -> tuple[Shard, ...]:
     """The slices that were written, with their parts of what is expected of the whole job."""
     size = sum(made.bytes for made in writer.shards)
     return tuple(
@@ -291,7 +292,6 @@ def _shards(
             leaders=leaders.get(made.number, 0),
             attempt=BEHIND_LEADERS if made.number in leaders else 1,
             last_attempt=job.max_attempts + (BEHIND_LEADERS - 1 if made.number in leaders else 0),
-            follows=shard_id(job.id, 0) if plan.seed and made.number else "",
             cost=_share(job.held, made.bytes, size),
             realtime_cost=_share(job.forecast.realtime_cost, made.bytes, size),
         )
@@ -308,20 +308,21 @@ class _Marking(NamedTuple):
 
 
 def _leads(marking: _Marking | None, after: int | None, facts: Capabilities, files: JobFiles) -> Leads | None:
-    """What is to be done about rows that begin alike: they are counted first, and then marked if it pays."""
-    if after is None or (marking is not None and not marking.plan.groups):
-        return None
+    """What is to be done about rows that begin alike: they are counted first, and then marked if it pays. Some of those
+    that are marked go first."""
     if marking is None:
-        return LeadCount(files.leads(), after)
+        return LeadCount(files.leads(), after) if after is not None else None
     plan, shortest, path = marking
-    cut = facts.cache.cut % plan.life
+    if after is None or not plan.groups:
+        return FirstRows(SEED, files.leaders) if plan.first else None
     return LeadMarks(
         path,
         after,
         fewest=plan.fewest,
         shortest=shortest,
-        cut=cut.encode(),
+        cut=(facts.cache.cut % plan.life).encode(),
         leaders_in=leaders_of,
+        first=SEED if plan.shared else 0,
         target=files.leaders,
     )
 
@@ -358,11 +359,9 @@ class _Encoding:
         job_id: str,
         files: JobFiles,
         counter: "TokenCounter | None" = None,
-        seed: int = 0,
         leads: Leads | None = None,
     ) -> None:
         self.spec = spec
-        self._seed = seed
         self._leads = leads
         self._counter = counter
         self.names: dict[str, str] = {}
@@ -437,12 +436,7 @@ class _Encoding:
                 if self._counter is not None:
                     self._counter.add(block)
                 prompts = leads.take(block, table.ends) if leads is not None else block
-                first = max(0, self._seed - self.writer.rows)
-                if first:
-                    self.writer.add(prompts[:first])
-                    if self.writer.rows == self._seed:
-                        self.writer.cut()
-                self.writer.add(prompts[first:] if first else prompts)
+                self.writer.add(prompts)
                 if leads is not None:
                     leads.settle(self.writer.shards)
             self.writer.cut()

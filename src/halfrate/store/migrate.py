@@ -13,7 +13,7 @@ from halfrate.store import sql
 from halfrate.store.connector import Connector, Transaction
 
 # Written down, not looked up in the folder: every command asks whether a database is up to date.
-MIGRATIONS: Final = {1: "jobs", 2: "admission", 3: "budgets", 4: "caches", 5: "modalities"}
+MIGRATIONS: Final = {1: "jobs", 2: "admission", 3: "budgets", 4: "caches", 5: "modalities", 6: "leaders"}
 """Number and name of every migration; the file is `migrations/<number, four digits>_<name>.sql`."""
 
 

@@ -91,7 +91,6 @@ def shard_params(shard: Shard) -> dict[str, Value]:
         "version": shard.version,
         "next_at": shard.next_at,
         "stake": shard.stake,
-        "follows": shard.follows,
         "record": msgspec.json.encode(shard).decode(),
     }
 

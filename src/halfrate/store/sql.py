@@ -68,8 +68,8 @@ ORDER BY created_at DESC, id
 # ---------------------------------------------------------------- shards
 
 ADD_SHARD: Final = """
-INSERT INTO shard (id, job_id, number, account, model, state, version, next_at, stake, follows, record)
-VALUES (:id, :job_id, :number, :account, :model, :state, :version, :next_at, :stake, :follows, :record)
+INSERT INTO shard (id, job_id, number, account, model, state, version, next_at, stake, record)
+VALUES (:id, :job_id, :number, :account, :model, :state, :version, :next_at, :stake, :record)
 """
 """Records a shard that nobody holds."""
 
@@ -98,14 +98,9 @@ _NEEDS_NO_ROOM = "(state NOT IN ('planned', 'uploaded') OR id IN (SELECT shard_i
 
 _NEXT_DUE = "SELECT next_at FROM shard WHERE {which} AND {needs_no_room} ORDER BY next_at LIMIT 1"
 
-# Not before the shard that warms the cache for it has come to its end, whatever end that is.
-_IS_WARM = """(shard.follows = '' OR EXISTS (
-    SELECT 1 FROM shard AS seed
-    WHERE seed.id = shard.follows AND seed.state IN ('cleaning', 'done', 'stopped')))"""
-
 _NEXT_WAITING = """
 SELECT next_at FROM shard
-WHERE {which} AND state IN ('planned', 'uploaded') AND id NOT IN (SELECT shard_id FROM reservation) AND {warm}
+WHERE {which} AND state IN ('planned', 'uploaded') AND id NOT IN (SELECT shard_id FROM reservation)
 ORDER BY next_at LIMIT 1
 """
 
@@ -115,8 +110,7 @@ _LIVE_OF_JOB = f"job_id = :job_id AND {_LIVE}"
 
 
 def _filled(statement: str, which: str) -> str:
-    filled = statement.replace("{which}", which).replace("{needs_no_room}", _NEEDS_NO_ROOM)
-    return filled.replace("{warm}", _IS_WARM)
+    return statement.replace("{which}", which).replace("{needs_no_room}", _NEEDS_NO_ROOM)
 
 
 CLAIM: Final = _filled(_CLAIM, _LIVE)
@@ -140,7 +134,7 @@ NEXT_WAITING_OF_JOB: Final = _filled(_NEXT_WAITING, _LIVE_OF_JOB)
 # ---------------------------------------------------------------- admission
 
 _TO_ADMIT = """shard.state IN ('planned', 'uploaded') AND shard.next_at <= :now
-    AND shard.id NOT IN (SELECT shard_id FROM reservation) AND {warm}""".replace("{warm}", _IS_WARM)
+    AND shard.id NOT IN (SELECT shard_id FROM reservation)"""
 
 _WAITING_CLASSES = """
 SELECT DISTINCT shard.account, shard.model, job.team, job.priority

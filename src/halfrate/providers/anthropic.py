@@ -253,9 +253,11 @@ class Anthropic:
                 path = f"{_PATH}/{quote(batch.id, safe='')}/results"
                 lines = await self._http.head(path, _LINES_TO_JUDGE)
                 ids = [name for name in map(id_of, lines) if name is not None]
-                # One readable id of ours is proof; strange lines among ours have been seen. A batch without
-                # any readable id is not somebody else's either: it is looked through before it is let go.
-                if not ids or any(name.startswith(intent.row_prefix) for name in ids):
+                # One readable id of ours is proof; strange lines among ours, more than it has rows, have been seen. A
+                # batch of whose rows none has a readable id is not somebody else's either: it is looked through
+                # before it is let go.
+                strange = max(0, len(lines) - intent.rows)
+                if len(ids) <= strange or any(name.startswith(intent.row_prefix) for name in ids):
                     ours.append(batch.id)
         if not open_ones:
             return Lookup(tuple(ours))

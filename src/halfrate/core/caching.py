@@ -281,8 +281,11 @@ def _with_groups(
 
     plan = plain(first)
     beside = weigh_groups(price, groups, life, shared - plan.shared, least=least - plan.shared, hits=hits)
+    if beside.saves <= worth:
+        return plan
     # Where groups are warmed, more rows write what all share.
-    return _both(plain(max(first, beside.first)), beside) if beside.saves > worth else plan
+    more = plain(max(first, beside.first))
+    return _both(more if more.shared else plan, beside)
 
 
 def _input(price: Price | None) -> int:

@@ -74,7 +74,9 @@ def test_cached_tokens_and_what_a_batch_finished_before_its_end_are_paid_at_thei
     office: Offices, provider: str
 ) -> None:
     cache = CacheModel(hit_rate=0.7, within_batch=True)
-    desk = office(provider, "batch-expire:times=1,done=0.5", cache=cache)
+    # Where a few rows go first to warm the cache, theirs is the first batch that ends too early.
+    times = 2 if provider in MARKED else 1
+    desk = office(provider, f"batch-expire:times={times},done=0.5", cache=cache)
     if provider in CACHED_PRICES:
         _, _, model = MODELS[provider].partition("/")
         set_price(provider, model, "batch", CACHED_PRICES[provider])

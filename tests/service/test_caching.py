@@ -360,19 +360,17 @@ def test_what_all_rows_share_is_kept_beside_what_some_share(office: Offices) -> 
     assert report.cost < 0.3 * plain
 
 
-@pytest.mark.parametrize(("hit_rate", "within"), [(1.0, 0.02), (0.8, 0.2)])
-def test_what_a_cache_did_for_one_job_is_known_for_the_next(
-    office: Offices, hit_rate: float, within: float
-) -> None:
+@pytest.mark.parametrize("hit_rate", [1.0, 0.8])
+def test_what_a_cache_did_for_one_job_is_known_for_the_next(office: Offices, hit_rate: float) -> None:
     desk = office("anthropic", cache=CacheModel(within_batch=False, hit_rate=hit_rate))
-    costs: list[tuple[int | None, int | None]] = []
-    for about in ("One", "Another"):
-        report = desk.run(questions(desk, 400, about=about, cache="auto"))
-        assert report.job.cache.groups == 8
-        costs.append((report.job.forecast.cost, report.cost))
-    (guessed, _), (forecast, paid) = costs
-    assert forecast == pytest.approx(paid, rel=within)
-    assert guessed != forecast
+    first = desk.run(questions(desk, 400, about="One", cache="auto"))
+    report = desk.run(questions(desk, 400, about="Another", cache="auto"))
+    plan = report.job.cache
+    assert (first.job.cache.seen, plan.seen, plan.groups) == (False, True, 8)
+    # Which rows find it is drawn anew each time: of 384 that may, so many, give or take five standard deviations.
+    assert 1 - (plan.most - plan.saves) / (plan.most + plan.risk) == pytest.approx(hit_rate, abs=0.1)
+    if hit_rate == 1:
+        assert report.job.forecast.cost == pytest.approx(report.cost, rel=0.02)
 
 
 def test_a_cache_that_was_cold_is_not_used_again(office: Offices) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from halfrate.core.job import JobState
 from halfrate.core.lifecycle import MOVING, WAITING, State
-from halfrate.store import migrate, sql
+from halfrate.store import migrate, sql, surface_sql
 from halfrate.store.connector import Dialect, Params
 from halfrate.store.store import Store
 
@@ -19,7 +19,7 @@ POSTGRES = Dialect("FOR UPDATE", "FOR UPDATE SKIP LOCKED", "CAST(trunc(at) AS BI
 
 def every_statement() -> list[str]:
     found: list[str] = []
-    for name, value in vars(sql).items():
+    for name, value in (*vars(sql).items(), *vars(surface_sql).items()):
         if name.isupper() and not name.startswith("_"):
             found += [value] if isinstance(value, str) else []
             found += list(value.values()) if isinstance(value, dict) else []
@@ -28,6 +28,7 @@ def every_statement() -> list[str]:
 
 def test_there_are_statements() -> None:
     assert len(every_statement()) > 40
+    assert {sql.CLAIM, surface_sql.CLAIM_SURFACE_BATCHES, surface_sql.FILES_OLDEST} <= set(every_statement())
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,10 @@ def test_placeholders_are_the_connectors() -> None:
         assert "{" not in POSTGRES.fill(statement)
     assert "LIMIT :limit\n    FOR UPDATE SKIP LOCKED\n)" in POSTGRES.fill(sql.CLAIM)
     assert POSTGRES.fill(sql.SHARD_TO_CHANGE).endswith("WHERE id = :id FOR UPDATE")
+    claim = POSTGRES.fill(surface_sql.CLAIM_SURFACE_BATCHES)
+    assert "LIMIT :limit\n    FOR UPDATE SKIP LOCKED\n)" in claim
+    for statement in (surface_sql.UPLOAD, surface_sql.SURFACE_BATCH_TO_CHANGE, surface_sql.STILL_HELD):
+        assert POSTGRES.fill(statement).strip().endswith("FOR UPDATE")
 
 
 def test_what_counts_as_live_is_the_life_cycles() -> None:
@@ -62,6 +67,11 @@ def test_what_counts_as_live_is_the_life_cycles() -> None:
 
 
 _CLAIM: Params = {"now": 1.0, "limit": 8, "owner": "w", "lease_until": 2.0}
+_PLACE: Params = {"team": "t", "created_at": 1.0, "id": "i", "limit": 8}
+_FILES: Params = {**_PLACE, "purpose": "batch"}
+_BATCHES: Params = {**_PLACE, "surface": "openai"}
+_IN_ORDER = ("shard_due", "job_newest", "stored_file", "upload_oldest", "surface_batch")
+"""Indexes that give rows in the order in which they are asked for."""
 
 
 @pytest.mark.parametrize(
@@ -80,6 +90,16 @@ _CLAIM: Params = {"now": 1.0, "limit": 8, "owner": "w", "lease_until": 2.0}
         (sql.TWINS, {"spec_hash": "h", "input_size": 1}, "job_twins"),
         (sql.COLLECTIONS, {"job_id": "job"}, "batch_of_job"),
         (sql.LEDGER_OF_JOB["model"], {"job_id": "job"}, "ledger_of_job"),
+        (surface_sql.KEY, {"id": "k"}, "(sqlite_autoindex_api_key_1|api_key_pkey)"),
+        (surface_sql.FILES_NEWEST, _FILES, "stored_file_of_team"),
+        (surface_sql.FILES_OLDEST, _FILES, "stored_file_of_team"),
+        (surface_sql.EXPIRED_FILES, {"now": 1.0, "limit": 8}, "stored_file_life"),
+        (surface_sql.OLD_UPLOADS, {"before": 1.0, "limit": 8}, "upload_oldest"),
+        (surface_sql.SURFACE_BATCHES, _BATCHES, "surface_batch_of_team"),
+        (surface_sql.SURFACE_BATCHES_BEFORE, _BATCHES, "surface_batch_of_team"),
+        (surface_sql.SURFACE_TWINS, {"team": "t", "digest": "d", "since": 1.0}, "surface_batch_twins"),
+        (surface_sql.CLAIM_SURFACE_BATCHES, _CLAIM, "surface_batch_due"),
+        (surface_sql.NEXT_SURFACE_BATCH, {}, "surface_batch_due"),
     ],
 )
 def test_an_index_answers(
@@ -98,7 +118,7 @@ def test_an_index_answers(
             transaction.execute("SET LOCAL enable_seqscan = off")
         plan = [str(row[-1]) for row in transaction.fetch_all(f"{explain} {statement}", params)]
     assert any(re.search(uses, step) for step in plan), plan
-    if index.startswith("shard_due") or index == "job_newest":
+    if index.startswith(_IN_ORDER):
         assert not any(sorts in step for step in plan), plan
 
 

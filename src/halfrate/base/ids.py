@@ -10,11 +10,17 @@ import os
 # Crockford's base 32 in lower case: no i, l, o, u, so an id can be read out over a telephone.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # 32 of them, so that bytes fall on all alike
 _JOB_LENGTH = 10  # 50 random bits
+_PUBLIC_LENGTH = 24
 
 
 def new_job_id() -> str:
     """A fresh job id such as `k3v9x2m4qp`."""
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(_JOB_LENGTH))
+    return _random(_JOB_LENGTH)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id of something that callers of the gateway see, such as `file-` and 24 characters."""
+    return prefix + _random(_PUBLIC_LENGTH)
 
 
 def new_token() -> str:
@@ -33,3 +39,7 @@ def tag_handle(shard: str, attempt: int) -> str:
 def row_prefix(shard: str, attempt: int) -> str:
     """What stands before the row number in the ids of one batch."""
     return f"hr-{shard}-{attempt}-"
+
+
+def _random(length: int) -> str:
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(length))

@@ -34,6 +34,8 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "savings": ("savings", "Work out what waiting would save."),
     "audit": ("audit", "Find what could wait in a log of usage."),
     "providers": ("providers", "List the providers: limits, windows, discounts."),
+    "keys": ("keys", "Make, list and revoke keys of the gateway."),
+    "serve": ("serve", "Serve OpenAI's API in front of every provider."),
     "worker": ("worker", "Work on all jobs, as long as it runs."),
     "emulate": ("emulate", "Start a stand-in for the providers on this machine."),
     "demo": ("demo", "Show it all in a minute: no key, no network, no cost."),

@@ -78,6 +78,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     output_format: OutputFormat = "jsonl"
     raw: bool = False
     """Whether the output is the provider's own result objects."""
+    fetched: bool = False
+    """Whether whoever made it fetches the results, so that no output is written."""
     finished_at: float | None = None
     note: str | None = None
     extra: dict[str, Any] = {}

@@ -41,9 +41,15 @@ class Loop:
         self._owner = owner
         self._quotas = quotas
         self._stopped = asyncio.Event()
+        self._roused = asyncio.Event()
 
     def stop(self) -> None:
         self._stopped.set()
+        self._roused.set()
+
+    def rouse(self) -> None:
+        """Something is due that was not there at the last look."""
+        self._roused.set()
 
     async def run(
         self,
@@ -65,6 +71,7 @@ class Loop:
         await self._take_over_dead(policy, span)
         try:
             while not self._stopped.is_set() and not enough():
+                self._roused.clear()
                 if self._worker.replan or self._clock.now() >= watch.next_look:
                     self._worker.replan = False
                     await watch.look()
@@ -105,8 +112,8 @@ class Loop:
         )
 
     async def _wait(self, running: set[asyncio.Task[None]], nap: float | None) -> None:
-        """Until a step is done, the nap is over, or somebody stops the loop; raises what a step raised."""
-        alarms: set[asyncio.Task[Any]] = {asyncio.create_task(self._stopped.wait())}
+        """Until a step is done, the nap is over, or somebody rouses the loop; raises what a step raised."""
+        alarms: set[asyncio.Task[Any]] = {asyncio.create_task(self._roused.wait())}
         if nap is not None:
             alarms.add(asyncio.create_task(self._clock.sleep(nap)))
         try:

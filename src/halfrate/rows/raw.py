@@ -1,7 +1,6 @@
 """The provider's own result objects, under the user's own ids and in input order."""
 
 import array
-import functools
 import mmap
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -51,16 +50,15 @@ def write_raw(
     form: RawForm,
     *,
     id_column: str | None = None,
-    render: Callable[[bytes, bytes], bytes] | None = None,
+    render: Callable[[bytes, bytes, ResultRow], bytes] | None = None,
 ) -> int:
     """Write one line a row, whole or not at all; return the number of rows.
 
-    `render`: makes a line of another form from one of the provider's and the user's id.
+    `render`: makes a line of another form from one of the provider's, the user's id, and what the line says.
     The id is the batch file's own, else what `id_column` holds, else the row's number from 0.
     """
     ids = _ids(snapshot, id_column)
     our_id = re.compile(rb'("%b"\s*:\s*)"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]+"' % form.id_field.encode())
-    rendered = render or functools.partial(_renamed, our_id)
     rows = 0
     with TargetFile(target) as file:
         for shard in shards:
@@ -74,7 +72,14 @@ def write_raw(
                     if name is None:
                         raise mismatch(rows + slot, sum(shard.rows for shard in shards))
                     line = files.line(places[slot])
-                    block.append(_not_run(name, form) if line is None else rendered(line, name))
+                    if line is None:
+                        block.append(_not_run(name, form))
+                    elif render is None:
+                        block.append(
+                            our_id.sub(lambda match, name=name: match.group(1) + name, line, count=1)
+                        )
+                    else:
+                        block.append(render(line, name, files.meaning(places[slot], line)))
                     size += len(block[-1])
                     if size > BLOCK:
                         file.write(b"".join(block))
@@ -86,10 +91,6 @@ def write_raw(
             raise mismatch(rows + 1, rows)
         file.commit()
     return rows
-
-
-def _renamed(our_id: re.Pattern[bytes], line: bytes, name: bytes) -> bytes:
-    return our_id.sub(lambda match: match.group(1) + name, line, count=1)
 
 
 def _not_run(name: bytes, form: RawForm) -> bytes:
@@ -132,6 +133,7 @@ class _Files:
         self._shard = shard
         self._stack = stack
         self._maps: list[mmap.mmap] = []
+        self._readers: list[Callable[[bytes], ResultRow]] = []
 
     def places(self) -> "array.array[int]":
         """Where the line that speaks for each row begins. Memory: 8 bytes a row."""
@@ -161,10 +163,15 @@ class _Files:
         data.seek((place & _OFFSET) - 1)
         return data.readline().rstrip(b"\r\n") + b"\n"
 
+    def meaning(self, place: int, line: bytes) -> ResultRow:
+        """What the line at a place says."""
+        return self._readers[place >> _FILE_BITS](line)
+
     def _scan(self, path: Path, read: Callable[[bytes], ResultRow]) -> Iterator[tuple[int, int, int]]:
         data = self._map(path)
         if data is None:
             return
+        self._readers.append(read)
         number = len(self._maps) - 1 << _FILE_BITS
         first, rows = self._shard.first_row, self._shard.rows
         at = 0

@@ -62,10 +62,12 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What a face asks the service to run.
 
     `model` is PROVIDER/MODEL; it may be left out for a provider's own batch file, which names its models.
-    `deadline` is in seconds since 1970 UTC.
+    `deadline` is in seconds since 1970 UTC. `job_id`: what the job is to be called, where that was settled before.
+    `fetched`: whoever asks fetches the results, and no output is written.
     """
 
     input: Any
+    job_id: str | None = None
     model: str | None = None
     prompt: str | None = None
     system: str | None = None
@@ -88,6 +90,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     small_tails: SmallTails = "fail"
     output: Path | None = None
     raw: bool = False
+    fetched: bool = False
     max_attempts: int = 5
 
 
@@ -153,7 +156,7 @@ class Drafter:
             files.leads().unlink(missing_ok=True)
             return draft
         # Whether marks pay is known only now that every row is. They stand in each, so all are encoded once more.
-        copy = _Copy(files.snapshot(draft.job.input_format), draft.job.input_name)
+        copy = NamedInput(files.snapshot(draft.job.input_format), draft.job.input_name)
         marking = _Marking(plan, shortest, files.leads())
         try:
             return self._made(msgspec.structs.replace(ask, input=copy), connect, marking)
@@ -163,7 +166,7 @@ class Drafter:
     def _made(
         self, ask: Ask, connect: Callable[[Account], Adapter], marking: "_Marking | None" = None
     ) -> Draft:
-        job_id = new_job_id()
+        job_id = ask.job_id or new_job_id()
         folder = self._home.root / "jobs" / f"draft-{self._folder_name}-{job_id}"
         files = JobFiles(folder)
         files.create()
@@ -262,6 +265,7 @@ class Drafter:
             # Whoever attaches may stand in another folder.
             output=str(ask.output.absolute()) if ask.output is not None else None,
             raw=ask.raw,
+            fetched=ask.fetched,
             output_format=form,
         )
         return Draft(
@@ -327,8 +331,8 @@ def _leads(marking: _Marking | None, after: int | None, facts: Capabilities, fil
     )
 
 
-class _Copy(NamedTuple):
-    """An input that was read before, and what it was called."""
+class NamedInput(NamedTuple):
+    """A file to read, and what to call it."""
 
     path: Path
     name: str
@@ -673,7 +677,7 @@ def _opened(rows: Any, files: JobFiles) -> Generator[_Source]:
         yield _Source(stream, "standard input", stream.peek(_PEEK), None)
         return
     spooled = False
-    if isinstance(rows, _Copy):
+    if isinstance(rows, NamedInput):
         path, name = rows
     elif isinstance(rows, str | Path):
         path = Path(rows)

@@ -3,16 +3,16 @@
 import filecmp
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from halfrate.base.clock import Clock, SystemClock
 from halfrate.base.errors import HalfrateError, OverBudget, SettingsError, StorageError, UsageError
 from halfrate.base.ids import row_prefix
-from halfrate.base.results import Kind
+from halfrate.base.results import Kind, ResultRow
 from halfrate.base.types import Outcome, OutputFormat, RawForm, RequestSpec, Usage
 from halfrate.blobs.files import JobFiles
 from halfrate.core import finish
@@ -44,10 +44,12 @@ from halfrate.service.forecasts import Score, cache_hits, expected, samples, sco
 from halfrate.service.home import Home
 from halfrate.service.prices import TIERS
 from halfrate.service.report import Prospect, Report
-from halfrate.store.store import Store
+from halfrate.store.store import Fenced, Store
 
 if TYPE_CHECKING:
     from halfrate.rows.raw import RawShard
+    from halfrate.service.keys import Keys
+    from halfrate.store.surfaces import Held, SurfaceStore
 
 
 _PATIENCE = 300.0
@@ -139,18 +141,25 @@ class Service:
         rows = sum(shard.rows for shard in draft.shards if shard.id in sent)
         return Prospect(finish.forecast(view, believed), rows, next(iter(sent.values()), None))
 
-    def submit(self, draft: Draft, *, on_budget: OnBudget = "refuse") -> Job:
+    def submit(self, draft: Draft, *, on_budget: OnBudget = "refuse", held: "Held | None" = None) -> Job:
         """Record the job. From here on it is carried through, by this process or by another.
 
         Raises OverBudget, and then discards the draft. `on_budget`: whether a job that would cross a budget is taken
-        on all the same, and sent as far as the budget allows.
+        on all the same, and sent as far as the budget allows. `held`: the batch of the gateway that the job is of, as
+        this process holds it; Fenced, and no job, if it does not any more.
         """
-        job = msgspec.structs.replace(draft.job, output=str(_output_place(draft.job)))
+        job = draft.job
+        if not job.fetched:
+            job = msgspec.structs.replace(job, output=str(_output_place(job)))
         files = self.home.files(job.id)
+        if held is not None:
+            # What a process left that died between the two steps below.
+            files.remove()
         draft.folder.rename(files.folder)
         try:
-            self._store.add_job(job, draft.shards, on_budget=on_budget)
-        except HalfrateError:
+            guard = (held, self.owner) if held is not None else None
+            self._store.add_job(job, draft.shards, on_budget=on_budget, guard=guard)
+        except (HalfrateError, Fenced):
             files.remove()
             raise
         return job
@@ -261,7 +270,7 @@ class Service:
         self._jobs.pop(job_id, None)
         job = self.conclude(job_id)
         try:
-            path = None if job.state is JobState.PAUSED else self.deliver_own(job_id)
+            path = None if job.fetched or job.state is JobState.PAUSED else self.deliver_own(job_id)
         except HalfrateError as error:
             # The answers are kept; `halfrate results` writes them elsewhere.
             on_halt(error)
@@ -562,6 +571,27 @@ class Service:
         """Forget the budget of this scope and period; whether there was one."""
         return self._store.drop_budget(budget)
 
+    @property
+    def surfaces(self) -> "SurfaceStore":
+        """What the gateway remembers."""
+        return self._store.surfaces
+
+    @property
+    def owner(self) -> str:
+        """What this process is called where it holds something."""
+        return self._owner.name
+
+    def has(self, job_id: str) -> bool:
+        """Whether there is a job of that id."""
+        return self._store.job(job_id) is not None
+
+    @functools.cached_property
+    def keys(self) -> "Keys":
+        """Keys of the gateway. Other commands do not import them."""
+        from halfrate.service.keys import Keys
+
+        return Keys(self._store.surfaces, self.clock)
+
     # ------------------------------------------------------------ parts
 
     def _documented(self) -> list[Quota]:
@@ -697,17 +727,28 @@ class Service:
                 JobFiles(folder).remove()
 
 
-def _as_openai(adapter: Adapter, created: int, line: bytes, name: bytes) -> bytes:
+def _as_openai(adapter: Adapter, created: int, line: bytes, name: bytes, row: ResultRow) -> bytes:
     """A provider's result line as a line of an OpenAI batch's results."""
     answer = adapter.to_openai(line, created)
     if answer is not None:
-        body = msgspec.json.encode(answer)
-        response = b'{"status_code":200,"request_id":null,"body":%b}' % body
-        return b'{"custom_id":%b,"response":%b,"error":null}\n' % (name, response)
-    fault = msgspec.json.encode(
-        {"code": "provider_error", "message": line.decode("utf-8", "replace").strip()}
-    )
-    return b'{"custom_id":%b,"response":null,"error":%b}\n' % (name, fault)
+        return _openai_line(name, 200, answer)
+    message = row.error or "the provider gave no answer and no reason"
+    match row.kind:
+        case Kind.EXPIRED | Kind.CANCELLED:
+            code = "batch_expired" if row.kind == Kind.EXPIRED else "batch_cancelled"
+            fault = msgspec.json.encode({"code": code, "message": message})
+            return b'{"custom_id":%b,"response":null,"error":%b}\n' % (name, fault)
+        case Kind.FAILED_PASSING:
+            status, kind = 500, "server_error"
+        case _:
+            status, kind = 400, "invalid_request_error"
+    body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return _openai_line(name, status, body)
+
+
+def _openai_line(name: bytes, status: int, body: Mapping[str, Any]) -> bytes:
+    response = b'{"status_code":%d,"request_id":null,"body":%b}' % (status, msgspec.json.encode(body))
+    return b'{"custom_id":%b,"response":%b,"error":null}\n' % (name, response)
 
 
 def _reason(shard: Shard) -> str:

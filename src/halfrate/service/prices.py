@@ -17,7 +17,7 @@ from halfrate.providers.registry import adapter_class, provider_behind, provider
 
 TIERS: Final = ("batch", "flex", "standard", "priority")
 """From the cheapest on."""
-_MAKERS: Final = (
+MAKERS: Final = (
     "openai",
     "anthropic",
     "gemini",
@@ -185,8 +185,8 @@ def named_model(name: str, book: PriceBook) -> tuple[str, str]:
         provider = provider_behind(before)
         if provider in provider_names() or any(provider == known for known, _ in book.models()):
             return provider, rest
-    others = sorted({provider for provider, _ in book.models()} - set(_MAKERS))
-    for provider in (*_MAKERS, *others):
+    others = sorted({provider for provider, _ in book.models()} - set(MAKERS))
+    for provider in (*MAKERS, *others):
         if book.name(provider, name) is not None:
             return provider, name
     raise UsageError(f"Nobody here knows a model {name!r}.{_like(name, book)}")
@@ -197,7 +197,7 @@ def _like(
 ) -> str:
     import difflib  # for a mistake alone: a run imports this module as well
 
-    known = [f"{provider}/{model}" for provider, model in book.models() if provider in _MAKERS]
+    known = [f"{provider}/{model}" for provider, model in book.models() if provider in MAKERS]
     near = difflib.get_close_matches(name, [*known, *(one.partition("/")[2] for one in known)], 3, 0.6)
     return f" The price book has {', '.join(near)}." if near else otherwise
 

@@ -13,7 +13,15 @@ from halfrate.store import sql
 from halfrate.store.connector import Connector, Transaction
 
 # Written down, not looked up in the folder: every command asks whether a database is up to date.
-MIGRATIONS: Final = {1: "jobs", 2: "admission", 3: "budgets", 4: "caches", 5: "modalities", 6: "leaders"}
+MIGRATIONS: Final = {
+    1: "jobs",
+    2: "admission",
+    3: "budgets",
+    4: "caches",
+    5: "modalities",
+    6: "leaders",
+    7: "surfaces",
+}
 """Number and name of every migration; the file is `migrations/<number, four digits>_<name>.sql`."""
 
 

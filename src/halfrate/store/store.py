@@ -4,9 +4,10 @@ The methods are synchronous and take well under a millisecond, the wait for the 
 them from threads.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -38,6 +39,9 @@ from halfrate.store.records import (
     spent_line,
 )
 from halfrate.store.sqlite import SqliteConnector
+
+if TYPE_CHECKING:
+    from halfrate.store.surfaces import Held, SurfaceStore
 
 _PATIENCE: Final = 30.0
 _LOOK_AGAIN: Final = 2.0
@@ -76,14 +80,31 @@ class Store:
     def close(self) -> None:
         self._connector.close()
 
+    @functools.cached_property
+    def surfaces(self) -> "SurfaceStore":
+        """What the gateway remembers. Commands that have nothing to do with it do not import it."""
+        from halfrate.store.surfaces import SurfaceStore
+
+        return SurfaceStore(self._connector)
+
     # ------------------------------------------------------------ jobs
 
-    def add_job(self, job: Job, shards: Sequence[Shard], *, on_budget: OnBudget = "refuse") -> None:
+    def add_job(
+        self,
+        job: Job,
+        shards: Sequence[Shard],
+        *,
+        on_budget: OnBudget = "refuse",
+        guard: "tuple[Held, str] | None" = None,
+    ) -> None:
         """Record a job with all of its shards, or nothing. Raises OverBudget.
 
-        `on_budget`: whether a job that would cross a budget is refused, or taken on to wait.
+        `on_budget`: whether a job that would cross a budget is refused, or taken on to wait. `guard`: the batch of the
+        gateway that it is of, and who holds it; Fenced if that is no longer so.
         """
         with self._connector.writing() as transaction:
+            if guard is not None and not self.surfaces.still_held(transaction, *guard):
+                raise Fenced(job.id)
             # Two jobs that fit one by one need not fit together.
             transaction.lock("admission")
             stakes = [shard.stake for shard in shards]

@@ -1,0 +1,163 @@
+"""Where the gateway keeps files, on local disk.
+
+    gateway/files/<file>                    a file of a team, whole
+    gateway/incoming/<random>               one that is still arriving
+    gateway/parts/<upload>/<part>           parts of an upload
+    gateway/batches/<batch>/input.jsonl     what a batch was made from, whatever becomes of the file
+    gateway/batches/<batch>/rows-<n>.jsonl  its rows that ask one model
+    gateway/batches/<batch>/raw-<n>.jsonl   their results
+
+Names are ids of ours. One that came from outside has been looked up before it gets here.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from halfrate.base.errors import StorageError
+from halfrate.base.pages import Trail
+
+_ID: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+class Incoming:
+    """A file that is arriving. It is gone unless `keep` was called."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._handle, name = tempfile.mkstemp(dir=folder)
+        except OSError as error:
+            raise _unable(folder, error) from error
+        self.path = Path(name)
+        self.size = 0
+        self._trail = Trail(self._handle, written=True)
+
+    def write(self, data: "bytes | bytearray | memoryview") -> None:
+        """Append all of `data`. Raises StorageError."""
+        view = memoryview(data)
+        length = view.nbytes
+        try:
+            while view:
+                view = view[os.write(self._handle, view) :]
+            self._trail.add(length)
+        except OSError as error:
+            raise _unable(self.path, error) from error
+        self.size += length
+
+    def keep(self, place: Path) -> None:
+        """Make it durable under its name."""
+        try:
+            os.fsync(self._handle)
+            os.close(self._handle)
+            self._handle = -1
+            self.path.replace(place)
+            _sync(place.parent)
+        except OSError as error:
+            raise _unable(place, error) from error
+
+    def close(self) -> None:
+        """Let go of it, and of what has arrived unless it was kept."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+        self.path.unlink(missing_ok=True)
+
+
+class Shelves:
+    """Names the gateway's files under `root`. The folders are private to the user."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "gateway"
+
+    def create(self) -> None:
+        for name in ("files", "incoming", "parts", "batches"):
+            try:
+                (self._root / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise _unable(self._root / name, error) from error
+
+    def incoming(self) -> Incoming:
+        return Incoming(self._root / "incoming")
+
+    def file(self, file_id: str) -> Path:
+        return self._root / "files" / _checked(file_id)
+
+    def part(self, upload_id: str, part_id: str) -> Path:
+        return self._parts(upload_id) / _checked(part_id)
+
+    def has_upload(self, upload_id: str) -> bool:
+        """Whether parts of it are still taken in."""
+        return self._parts(upload_id).is_dir()
+
+    def begin_upload(self, upload_id: str) -> None:
+        try:
+            self._parts(upload_id).mkdir(mode=0o700)
+        except OSError as error:
+            raise _unable(self._root, error) from error
+
+    def drop_upload(self, upload_id: str) -> None:
+        shutil.rmtree(self._parts(upload_id), ignore_errors=True)
+
+    def batch(self, batch_id: str) -> Path:
+        """The folder of a batch."""
+        return self._root / "batches" / _checked(batch_id)
+
+    def begin_batch(self, batch_id: str, source: Path) -> None:
+        """Keep what a batch is made from for as long as it runs. It takes no room: the file has two names then."""
+        folder = self.batch(batch_id)
+        try:
+            folder.mkdir(mode=0o700)
+            (folder / "input.jsonl").hardlink_to(source)
+        except OSError as error:
+            raise _unable(folder, error) from error
+
+    def drop_batch(self, batch_id: str) -> None:
+        shutil.rmtree(self.batch(batch_id), ignore_errors=True)
+
+    def drop_file(self, file_id: str) -> None:
+        self.file(file_id).unlink(missing_ok=True)
+
+    def strays(self, before: float) -> Iterator[Path]:
+        """Files that nobody finished, untouched since a moment (seconds since 1970): their writer is gone."""
+        return _older(self._root / "incoming", before)
+
+    def files(self, before: float) -> Iterator[Path]:
+        """All files that are whole since before a moment; each has its id for a name."""
+        return _older(self._root / "files", before)
+
+    def _parts(self, upload_id: str) -> Path:
+        return self._root / "parts" / _checked(upload_id)
+
+
+def _checked(name: str) -> str:
+    """A name that cannot lead anywhere else."""
+    if not name or not set(name) <= _ID:
+        raise ValueError(f"{name!r} is no id of ours")
+    return name
+
+
+def _older(folder: Path, before: float) -> Iterator[Path]:
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                yield path
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unable(place: Path, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    return StorageError(
+        f"{place} cannot be written ({reason}). Nothing of it was kept: make room, and try again."
+    )

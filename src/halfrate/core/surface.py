@@ -1,0 +1,163 @@
+"""What a caller of the gateway sees instead of jobs: files, uploads in parts, and batches. Pure.
+
+A batch of a surface is one job for each model that its rows name. Its states are OpenAI's:
+
+    validating -> failed                                     the input cannot be run; nothing was sent
+    validating -> in_progress -> finalizing -> completed
+                                 finalizing -> expired       some rows found no time at their provider, try after try
+    validating, in_progress -> cancelling -> cancelled       what is finished is delivered
+
+Anthropic's surface shows the same batches in words of its own. A record says how far a batch has come, and whoever
+finds it goes on from there: nothing depends on the process that did the last step.
+"""
+
+import enum
+from typing import Any, Final
+
+import msgspec
+
+from halfrate.base.errors import IllegalStep
+from halfrate.base.types import Endpoint, Usage
+from halfrate.core.keys import Surface
+
+OUTPUT_LIFE: Final = 30 * 86_400.0
+UPLOAD_LIFE: Final = 3_600.0
+"""Seconds within which an upload in parts has to be completed."""
+
+
+class BatchState(enum.StrEnum):
+    VALIDATING = "validating"
+    FAILED = "failed"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+ENDED: Final = frozenset({BatchState.FAILED, BatchState.COMPLETED, BatchState.EXPIRED, BatchState.CANCELLED})
+_STEPS: Final[dict[BatchState, frozenset[BatchState]]] = {
+    BatchState.VALIDATING: frozenset({BatchState.FAILED, BatchState.IN_PROGRESS, BatchState.CANCELLING}),
+    BatchState.IN_PROGRESS: frozenset({BatchState.FINALIZING, BatchState.CANCELLING}),
+    BatchState.FINALIZING: frozenset({BatchState.COMPLETED, BatchState.EXPIRED}),
+    BatchState.CANCELLING: frozenset({BatchState.CANCELLED}),
+    BatchState.FAILED: frozenset(),
+    BatchState.COMPLETED: frozenset(),
+    BatchState.EXPIRED: frozenset(),
+    BatchState.CANCELLED: frozenset(),
+}
+
+
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a team. Saved: a field may be added, never renamed."""
+
+    id: str
+    team: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: float
+    expires_at: float | None = None
+
+
+class Part(msgspec.Struct, frozen=True):
+    id: str
+    bytes: int
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that comes in parts. `status` is pending, completed or cancelled; one that is late is expired."""
+
+    id: str
+    team: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: float
+    life: float | None = None
+    """Seconds that the file is kept, once it is one."""
+    status: str = "pending"
+    parts: tuple[Part, ...] = ()
+    file: StoredFile | None = None
+
+    def standing(self, now: float) -> str:
+        late = self.status == "pending" and now >= self.created_at + UPLOAD_LIFE
+        return "expired" if late else self.status
+
+
+class LineFault(msgspec.Struct, frozen=True):
+    """Why an input cannot be run. `line`: of the file, from 1."""
+
+    code: str
+    message: str
+    line: int | None = None
+    param: str | None = None
+
+
+class BatchPart(msgspec.Struct, frozen=True):
+    """The rows of a batch that ask one model: a job. `model` is ACCOUNT/MODEL, `asked` what the rows call it."""
+
+    job_id: str
+    model: str
+    asked: str
+    rows: int
+
+
+class BatchCounts(msgspec.Struct, frozen=True):
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+class SurfaceBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch as a caller made it. Saved: a field may be added, never renamed.
+
+    `times`: when it came to each state, seconds since 1970. `input_file`: the file it was made from, "" where its rows
+    came with the call. `tags` go on its jobs; `deadline` is theirs. `digest` names what was asked, so that a call that
+    is repeated can be told from a second batch.
+    """
+
+    id: str
+    team: str
+    key_id: str
+    surface: Surface
+    state: BatchState = BatchState.VALIDATING
+    times: dict[str, float]
+    endpoint: Endpoint
+    url: str
+    input_file: str = ""
+    window: str = "24h"
+    metadata: dict[str, str] | None = None
+    tags: dict[str, str] = {}
+    models: tuple[str, ...] = ()
+    """Patterns of models that its key may ask."""
+    deadline: float | None = None
+    output_life: float = OUTPUT_LIFE
+    """Seconds that its results are kept."""
+    digest: str = ""
+    parts: tuple[BatchPart, ...] = ()
+    faults: tuple[LineFault, ...] = ()
+    output_file: str | None = None
+    error_file: str | None = None
+    counts: BatchCounts = BatchCounts()
+    usage: Usage | None = None
+    extra: dict[str, Any] = {}
+
+    @property
+    def created_at(self) -> float:
+        return self.times[BatchState.VALIDATING]
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    def at(self, state: BatchState) -> float | None:
+        """When it came to a state; None if it did not."""
+        return self.times.get(state)
+
+    def moved(self, state: BatchState, now: float, **changes: Any) -> "SurfaceBatch":
+        """The batch one step on. Raises IllegalStep for one that there is not."""
+        if state not in _STEPS[self.state]:
+            raise IllegalStep(f"a batch that is {self.state} does not become {state}")
+        return msgspec.structs.replace(self, state=state, times={**self.times, state.value: now}, **changes)

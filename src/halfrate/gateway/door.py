@@ -1,0 +1,163 @@
+"""The door: every call is let in or turned away here, before anything of it is read.
+
+A key comes as `Authorization: Bearer` or as `x-api-key`. What was found good is remembered for a few seconds, so that a
+busy caller does not cost a look into the database each time; a key that is revoked is turned away within that time by
+every process.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from halfrate.core.keys import Key, Surface
+from halfrate.gateway.errors import ApiError, error_response
+from halfrate.gateway.logs import Log
+
+_REMEMBERED: Final = 5.0
+"""Seconds."""
+_MOST_REMEMBERED: Final = 10_000
+_OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
+_MINUTE: Final = 60.0
+
+
+class Door:
+    """ASGI middleware: request ids, keys, rates, and how many calls are served at a time.
+
+    Args:
+        authenticate: the key that a text presents, or None. Called in a thread.
+        most: how many calls are served at a time; more are turned away with 429 while there is memory to do so.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        authenticate: Callable[[str], Key | None],
+        log: Log,
+        *,
+        most: int = 20_000,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._authenticate = authenticate
+        self._log = log
+        self._most = most
+        self._now = now
+        self._inside = 0
+        self._known: OrderedDict[str, tuple[Key, float]] = OrderedDict()
+        self._allowances: dict[str, tuple[float, float]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        surface = surface_of(scope["path"], headers)
+        request_id = f"req_{secrets.token_hex(12)}"
+        scope["halfrate.surface"] = surface
+        scope["halfrate.request_id"] = request_id
+        name = b"request-id" if surface == "anthropic" else b"x-request-id"
+        status = 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (name, request_id.encode())]
+            await send(message)
+
+        started = self._now()
+        self._inside += 1
+        try:
+            if scope["path"] not in _OPEN:
+                try:
+                    scope["halfrate.key"] = await self._let_in(headers, surface)
+                except ApiError as error:
+                    # Before anything of the body was read.
+                    await error_response(error, scope)(scope, receive, answer)
+                    return
+            await self._app(scope, receive, answer)
+        finally:
+            self._inside -= 1
+            key: Key | None = scope.get("halfrate.key")
+            self._log.call(
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                seconds=self._now() - started,
+                request_id=request_id,
+                key=key.id if key is not None else "",
+            )
+
+    async def _let_in(self, headers: Mapping[bytes, bytes], surface: Surface) -> Key:
+        if self._inside > self._most:
+            message = f"The gateway serves {self._most:,} calls at a time, and no more now. Try again."
+            raise ApiError(429, message, code="overloaded", headers={"retry-after": "1"})
+        text = presented(headers)
+        if not text:
+            message = (
+                "No key came with the call. Send `Authorization: Bearer hr_...` or `x-api-key: hr_...`; "
+                "`halfrate keys create NAME` makes one."
+            )
+            raise ApiError(401, message, code="invalid_api_key")
+        key = await self._key(text)
+        if key is None:
+            message = "The key that came with the call is none of this gateway's, or not any more."
+            raise ApiError(401, message, code="invalid_api_key")
+        if not key.opens(surface):
+            message = f"This key does not open the {surface} API; it opens {', '.join(key.surfaces)}."
+            raise ApiError(403, message, code="surface_not_allowed")
+        self._count(key)
+        return key
+
+    async def _key(self, text: str) -> Key | None:
+        now = self._now()
+        known = self._known.get(text)
+        if known is not None and now < known[1]:
+            return known[0]
+        key = await asyncio.to_thread(self._authenticate, text)
+        if key is None:
+            self._known.pop(text, None)
+            return None
+        self._known[text] = (key, now + _REMEMBERED)
+        self._known.move_to_end(text)
+        if len(self._known) > _MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return key
+
+    def _count(self, key: Key) -> None:
+        """Take one call of what the key may make in a minute, which comes back evenly over the minute."""
+        most = key.requests_per_minute
+        if most is None:
+            return
+        now = self._now()
+        left, at = self._allowances.get(key.id, (float(most), now))
+        left = min(float(most), left + (now - at) * most / _MINUTE)
+        if left < 1:
+            self._allowances[key.id] = (left, now)
+            wait = max(1, round((1 - left) * _MINUTE / most))
+            message = f"This key may make {most:,} calls a minute. Try again in {wait} s."
+            raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": str(wait)})
+        self._allowances[key.id] = (left - 1, now)
+
+
+def surface_of(path: str, headers: Mapping[bytes, bytes]) -> Surface:
+    """Whose API a call speaks. What both have is told apart by the header that Anthropic's clients always send."""
+    if path.startswith("/v1/halfrate"):
+        return "admin"
+    if path.startswith("/v1/messages") or b"anthropic-version" in headers:
+        return "anthropic"
+    return "openai"
+
+
+def presented(headers: Mapping[bytes, bytes]) -> str:
+    """The key that a call came with, "" where there is none."""
+    own = headers.get(b"x-api-key", b"").strip()
+    if own:
+        return own.decode("latin-1")
+    kind, _, rest = headers.get(b"authorization", b"").partition(b" ")
+    return rest.strip().decode("latin-1") if kind.lower() == b"bearer" else ""

@@ -1,0 +1,49 @@
+"""The gateway's log: one line of JSON a call, with nothing in it that was sent or answered."""
+
+import sys
+import traceback
+from typing import IO, Any
+
+import msgspec
+
+from halfrate.base.clock import Clock
+
+
+class Log:
+    """Writes lines. No header, no body, no query string: a key could stand in any of them."""
+
+    def __init__(self, clock: Clock, stream: IO[str] | None = None, *, quiet: bool = False) -> None:
+        self._clock = clock
+        self._stream = stream
+        self._quiet = quiet
+
+    def call(self, *, method: str, path: str, status: int, seconds: float, request_id: str, key: str) -> None:
+        """A call that was answered."""
+        if not self._quiet:
+            self._write(
+                event="call",
+                method=method,
+                path=path,
+                status=status,
+                ms=round(seconds * 1_000, 1),
+                request_id=request_id,
+                key=key,
+            )
+
+    def say(self, event: str, **facts: Any) -> None:
+        """Something that somebody who runs the gateway should know."""
+        self._write(event=event, **facts)
+
+    def failed(self, error: BaseException, request_id: str) -> None:
+        """A defect of ours: where it was raised. What an error says may repeat what was sent, and stays out."""
+        frames = [
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        self._write(event="defect", kind=type(error).__name__, at=frames[-8:], request_id=request_id)
+
+    def _write(self, **facts: Any) -> None:
+        line = msgspec.json.encode({"at": round(self._clock.now(), 3), **facts}).decode()
+        stream = self._stream or sys.stderr
+        stream.write(line + "\n")
+        stream.flush()

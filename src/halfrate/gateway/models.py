@@ -1,0 +1,62 @@
+"""`/v1/models`: what a key may ask, in OpenAI's and in Anthropic's words."""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from halfrate.gateway.calls import key_of, reply, whole_number
+from halfrate.gateway.errors import missing
+from halfrate.service.models import Offer, offers, resolve
+
+
+class Models:
+    """Models that have a price and an account that is set up; any other that an account knows can be asked as well."""
+
+    async def list(self, request: Request) -> Response:
+        allowed = await self._allowed(request)
+        if request.scope["halfrate.surface"] == "anthropic":
+            limit = whole_number(request, "limit", 20, 1, 1_000)
+            return reply(_anthropic_page(allowed, request.query_params.get("after_id"), limit))
+        return reply({"object": "list", "data": [_openai(offer) for offer in allowed]})
+
+    async def retrieve(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        wanted = await asyncio.to_thread(resolve, name)
+        found = next((offer for offer in await self._allowed(request) if offer.model == wanted), None)
+        if found is None:
+            raise missing(f"The model '{name}' does not exist, or this key may not ask it.", param="model")
+        named = Offer(found.model, name, found.provider)
+        return reply(
+            _anthropic(named) if request.scope["halfrate.surface"] == "anthropic" else _openai(named)
+        )
+
+    async def _allowed(self, request: Request) -> "list[Offer]":
+        key = key_of(request)
+        return [offer for offer in await asyncio.to_thread(offers) if key.allows(offer.model)]
+
+
+def _openai(offer: Offer) -> dict[str, object]:
+    # Nobody here knows when a model was made; Anthropic's reference names the epoch for that.
+    return {"id": offer.name, "object": "model", "created": 0, "owned_by": offer.provider}
+
+
+def _anthropic(offer: Offer) -> dict[str, object]:
+    return {
+        "type": "model",
+        "id": offer.name,
+        "display_name": offer.name,
+        "created_at": "1970-01-01T00:00:00Z",
+    }
+
+
+def _anthropic_page(allowed: list[Offer], after: str | None, limit: int) -> dict[str, object]:
+    names = [offer.name for offer in allowed]
+    start = names.index(after) + 1 if after in names else 0
+    page = allowed[start : start + limit]
+    return {
+        "data": [_anthropic(offer) for offer in page],
+        "has_more": len(allowed) > start + limit,
+        "first_id": page[0].name if page else None,
+        "last_id": page[-1].name if page else None,
+    }

@@ -1,0 +1,138 @@
+"""The whole gateway in a thread of its own, with an emulator behind it: what `halfrate serve` runs."""
+
+import asyncio
+import io
+import json
+import threading
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai.types import Batch
+
+from halfrate.base.clock import SystemClock
+from halfrate.core.keys import Key
+from halfrate.emulator import Emulator, Pace, ScaledClock
+from halfrate.gateway.logs import Log
+from halfrate.gateway.server import Server
+from halfrate.service.home import Home, Timing
+from halfrate.service.jobs import Service
+
+from ..service.providers import VARIABLES, write_settings
+
+QUICK = Timing(settle=0.5, poll_first=0.02, poll_most=0.1, backoff_first=0.02, quota_wait=0.05)
+ENDED = {"completed", "failed", "expired", "cancelled"}
+PROVIDER_KEY = "sk-provider-7f3a9c1e55d0"
+
+
+class House:
+    """A gateway that runs, its callers' keys, and the meter of what is behind it."""
+
+    def __init__(self, emulator: Emulator, clock: ScaledClock, service: Service, server: Server) -> None:
+        self.emulator = emulator
+        self.clock = clock
+        self.service = service
+        self.server = server
+        self.log = io.StringIO()
+
+    def key(self, name: str = "me", **terms: Any) -> tuple[Key, str]:
+        return self.service.keys.create(name, **terms)
+
+    def client(self, key: str, **options: Any) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.server.url}/v1", api_key=key, max_retries=0, **options)
+
+    def meter(self) -> dict[str, Any]:
+        return self.emulator.meter.snapshot(ids=True)
+
+    def paid_twice(self) -> int:
+        """Rows that the meter billed more than once."""
+        return self.meter()["fingerprints_billed_again"]
+
+
+@contextmanager
+def open_house(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *faults: str, pace: Pace | None = None
+) -> Generator[House]:
+    clock = ScaledClock()
+    with (
+        Emulator(seed=1, clock=clock, faults=list(faults), pace=pace or Pace.instant()) as emulator,
+        emulator.running() as url,
+    ):
+        for variables in (*emulator.environment(url).values(), VARIABLES):
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
+        monkeypatch.setenv("OPENAI_API_KEY", PROVIDER_KEY)
+        monkeypatch.setenv("HALFRATE_SETTINGS", str(write_settings(folder)))
+        with Service(Home(root=folder / "home", timing=QUICK)) as service, running(service) as (server, log):
+            house = House(emulator, clock, service, server)
+            house.log = log
+            yield house
+
+
+@contextmanager
+def running(service: Service) -> Generator[tuple[Server, io.StringIO]]:
+    """The gateway over a service, in a thread, until the end of the block."""
+    text = io.StringIO()
+    server = Server(service, Log(SystemClock(), text), port=0)
+    thread = threading.Thread(target=lambda: asyncio.run(server.run()))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive(), text.getvalue()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield server, text
+    finally:
+        server.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def chat(model: str, count: int, *, url: str = "/v1/chat/completions") -> list[dict[str, Any]]:
+    """Lines of a batch file."""
+    return [
+        {
+            "custom_id": f"row {number}",
+            "method": "POST",
+            "url": url,
+            "body": {
+                "model": model,
+                "messages": [{"role": "user", "content": f"What is {number} plus {number}?"}],
+                "max_tokens": 20,
+            },
+        }
+        for number in range(count)
+    ]
+
+
+def upload(client: openai.OpenAI, lines: Iterable[Any]) -> str:
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    return client.files.create(file=("rows.jsonl", text.encode()), purpose="batch").id
+
+
+def make(client: openai.OpenAI, lines: Iterable[Any], **options: Any) -> Batch:
+    options.setdefault("endpoint", "/v1/chat/completions")
+    options.setdefault("completion_window", "24h")
+    return client.batches.create(input_file_id=upload(client, lines), **options)
+
+
+def wait(client: openai.OpenAI, batch: Batch, *, seconds: float = 30.0) -> Batch:
+    """The batch at its end."""
+    deadline = time.monotonic() + seconds
+    while batch.status not in ENDED:
+        assert time.monotonic() < deadline, batch
+        time.sleep(0.05)
+        batch = client.batches.retrieve(batch.id)
+    return batch
+
+
+def lines_of(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
+    """What a file of results holds."""
+    if file_id is None:
+        return []
+    return [json.loads(line) for line in client.files.content(file_id).text.splitlines()]

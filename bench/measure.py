@@ -55,6 +55,11 @@ def _memory(pid: int) -> tuple[int, int]:
     return values["RssAnon"], values["VmHWM"]
 
 
+def anonymous(pid: int) -> int:
+    """Bytes of anonymous memory that a process and all that descend from it hold now."""
+    return sum(_memory(process)[0] for process in _tree(pid))
+
+
 def run(
     command: Sequence[str], environment: Mapping[str, str], folder: Path, logs: Path, limit: float
 ) -> Cost:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from halfrate.base.disk import sync_folder
 from halfrate.base.errors import StorageError
 from halfrate.base.pages import Trail
 
@@ -55,7 +56,7 @@ class Incoming:
             os.close(self._handle)
             self._handle = -1
             self.path.replace(place)
-            _sync(place.parent)
+            sync_folder(place.parent)
         except OSError as error:
             raise _unable(place, error) from error
 
@@ -145,15 +146,6 @@ def _older(folder: Path, before: float) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             if path.stat().st_mtime < before:
                 yield path
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unable(place: Path, error: OSError) -> StorageError:

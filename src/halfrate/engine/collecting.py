@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from halfrate.base.disk import sync_folder
 from halfrate.base.ids import row_prefix
 from halfrate.base.results import FINAL, Collection, Kind
 from halfrate.base.types import Counts
@@ -14,7 +15,7 @@ from halfrate.core.pricing import JobPricing
 from halfrate.providers.base import Adapter, BatchView
 from halfrate.rows.collect import Check, Collector, RecordFormat
 from halfrate.rows.leads import leaders_of
-from halfrate.rows.outcomes import OutcomeWriter, ShardOutcomes, sync_folder
+from halfrate.rows.outcomes import OutcomeWriter, ShardOutcomes
 from halfrate.rows.requests import rewrite
 
 _SUSPICIOUS_TRIES = 3

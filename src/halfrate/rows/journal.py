@@ -24,9 +24,9 @@ from typing import Final, Self
 
 import msgspec
 
+from halfrate.base.disk import sync_folder
 from halfrate.base.errors import HalfrateError, IllegalStep, StorageError
 from halfrate.rows.lines import BLOCK, line_blocks
-from halfrate.rows.outcomes import sync_folder
 
 _MARK: Final = struct.Struct("<II")
 _CHECK: Final = 0x5BD1E995

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from halfrate.base.disk import sync_folder
 from halfrate.base.errors import StorageError
 from halfrate.base.results import Kind
 
@@ -241,12 +242,3 @@ class ShardOutcomes:
             if file.index[slot]:
                 return file.record(slot)
         return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
+from halfrate.base.disk import sync_folder
 from halfrate.base.errors import StorageError, UsageError
 from halfrate.base.pages import Trail
-from halfrate.rows.outcomes import sync_folder
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 from openai.types import Batch
@@ -44,6 +45,10 @@ class House:
 
     def client(self, key: str, **options: Any) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.server.url}/v1", api_key=key, max_retries=0, **options)
+
+    def messages(self, key: str, **options: Any) -> anthropic.Anthropic:
+        """Anthropic's own client."""
+        return anthropic.Anthropic(base_url=self.server.url, api_key=key, max_retries=0, **options)
 
     def meter(self) -> dict[str, Any]:
         return self.emulator.meter.snapshot(ids=True)

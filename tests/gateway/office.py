@@ -15,6 +15,7 @@ import msgspec
 import openai
 import uvicorn
 
+from halfrate.gateway.anthropic_batches import BODY_BYTES
 from halfrate.gateway.app import Gateway, Limits
 from halfrate.gateway.logs import Log
 from halfrate.gateway.openai_files import FILE_BYTES
@@ -61,12 +62,20 @@ class Office:
     `key` is the team search's, `other_key` the team ads'.
     """
 
-    def __init__(self, folder: Path, *, file_bytes: int = FILE_BYTES, part_bytes: int = PART_BYTES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        file_bytes: int = FILE_BYTES,
+        part_bytes: int = PART_BYTES,
+        messages_bytes: int = BODY_BYTES,
+    ) -> None:
         self.root = folder / "home"
         self.clock = MovedClock()
         self.log = io.StringIO()
         self._file_bytes = file_bytes
         self._part_bytes = part_bytes
+        self._messages_bytes = messages_bytes
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -77,7 +86,7 @@ class Office:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.port: int = listener.getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
-        limits = Limits(self._file_bytes, self._part_bytes)
+        limits = Limits(self._file_bytes, self._part_bytes, self._messages_bytes)
         gateway = Gateway(self.service, Log(self.clock, self.log), limits=limits)
         self.shelf = gateway.shelf
         config = uvicorn.Config(

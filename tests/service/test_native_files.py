@@ -1,4 +1,4 @@
-"""Batch files: in a provider's own form they go through untouched; in OpenAI's form they are asked of anybody."""
+"""Batch files: in a provider's own form they go through untouched; OpenAI's and Anthropic's are asked of anybody."""
 
 import json
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anthropic.types.messages import MessageBatchIndividualResponse
 from openai.types.chat import ChatCompletion
 
 from halfrate.base.errors import InputError, UsageError
@@ -98,6 +99,68 @@ def test_what_cannot_be_asked_there_is_refused_with_line_and_field(office: Offic
         desk.submit(desk.ask(input=write_lines(desk.folder / "batch.jsonl", lines), prompt=None))
     assert (refused.value.row, refused.value.line, refused.value.column) == (2, 3, "logit_bias")
     assert desk.meter()["creates_received"] == 0
+
+
+def anthropic_line(number: int, **more: Any) -> dict[str, Any]:
+    params = {
+        "model": "claude-haiku-4-5",
+        "max_tokens": 64,
+        "system": "Be brief.",
+        "messages": [{"role": "user", "content": f"What is {number} plus {number}?"}],
+        **more,
+    }
+    return {"custom_id": f"q_{number}", "params": params}
+
+
+@pytest.mark.parametrize(
+    "provider", ["openai", "groq", "mistral", "gemini", "vertex", "bedrock", "fireworks"]
+)
+def test_anthropics_requests_run_on_others_and_come_back_in_anthropics_form(
+    office: Offices, provider: str
+) -> None:
+    desk = office(provider, "row-error:match=7 plus,status=400,sticky=true")
+    path = write_lines(desk.folder / "batch.jsonl", [anthropic_line(n) for n in range(10)])
+    report = desk.run(desk.ask(input=path, prompt=None))
+    assert report.succeeded == 9
+    assert report.cost == desk.meter()["picodollars"]
+    lines = raw(desk, report.job.id)
+    assert [line["custom_id"] for line in lines] == [f"q_{n}" for n in range(10)]
+    read = 0
+    for number, line in enumerate(lines):
+        found = MessageBatchIndividualResponse.model_validate(line, strict=True).result
+        if number == 7:
+            assert found.type == "errored"
+            assert found.error.error.type == "invalid_request_error"
+            assert "The server had an error" in found.error.error.message
+            continue
+        assert found.type == "succeeded"
+        assert found.message.content[0].type == "text"
+        assert found.message.content[0].text
+        assert found.message.stop_reason in {"end_turn", "max_tokens"}
+        read += found.message.usage.input_tokens + found.message.usage.output_tokens
+    assert read == report.usage.total_input + report.usage.output
+
+
+@pytest.mark.parametrize("provider", ["openai", "gemini"])
+def test_what_cannot_be_asked_in_anthropics_form_there_is_refused_with_line_and_field(
+    office: Offices, provider: str
+) -> None:
+    desk = office(provider)
+    lines = [anthropic_line(0), anthropic_line(1, top_k=5)]
+    with pytest.raises(InputError, match=r"line 2: top_k cannot be asked of") as refused:
+        desk.submit(desk.ask(input=write_lines(desk.folder / "batch.jsonl", lines), prompt=None))
+    assert (refused.value.row, refused.value.line, refused.value.column) == (1, 2, "top_k")
+    assert desk.meter()["creates_received"] == 0
+
+
+@pytest.mark.parametrize("provider", ["voyage", "cohere"])
+def test_anthropics_requests_are_refused_where_nothing_can_be_chatted_with(
+    office: Offices, provider: str
+) -> None:
+    desk = office(provider)
+    path = write_lines(desk.folder / "batch.jsonl", [anthropic_line(0)])
+    with pytest.raises(UsageError, match="takes another"):
+        desk.submit(desk.ask(input=path, prompt=None))
 
 
 def test_other_endpoints_of_openais_are_refused(office: Offices) -> None:

@@ -51,7 +51,11 @@ def test_placeholders_are_the_connectors() -> None:
     assert POSTGRES.fill(sql.SHARD_TO_CHANGE).endswith("WHERE id = :id FOR UPDATE")
     claim = POSTGRES.fill(surface_sql.CLAIM_SURFACE_BATCHES)
     assert "LIMIT :limit\n    FOR UPDATE SKIP LOCKED\n)" in claim
-    for statement in (surface_sql.UPLOAD, surface_sql.SURFACE_BATCH_TO_CHANGE, surface_sql.STILL_HELD):
+    for statement in (
+        surface_sql.UPLOAD_TO_CHANGE,
+        surface_sql.SURFACE_BATCH_TO_CHANGE,
+        surface_sql.STILL_HELD,
+    ):
         assert POSTGRES.fill(statement).strip().endswith("FOR UPDATE")
 
 

@@ -90,10 +90,6 @@ class Shelves:
     def part(self, upload_id: str, part_id: str) -> Path:
         return self._parts(upload_id) / _checked(part_id)
 
-    def has_upload(self, upload_id: str) -> bool:
-        """Whether parts of it are still taken in."""
-        return self._parts(upload_id).is_dir()
-
     def begin_upload(self, upload_id: str) -> None:
         try:
             self._parts(upload_id).mkdir(mode=0o700)
@@ -113,6 +109,8 @@ class Shelves:
         try:
             folder.mkdir(mode=0o700)
             (folder / "input.jsonl").hardlink_to(source)
+            sync_folder(folder)
+            sync_folder(folder.parent)
         except OSError as error:
             raise _unable(folder, error) from error
 

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-@click.command(short_help="Serve OpenAI's API in front of every provider.")
+@click.command(short_help="Serve OpenAI's and Anthropic's batch APIs.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any free one."
 )
 @click.option("--quiet", is_flag=True, help="Log no calls.")
 def serve(host: str, port: int, quiet: bool) -> int:
-    """Serve OpenAI's files and batches in front of every provider, and work on all jobs.
+    """Serve OpenAI's and Anthropic's batches in front of every provider, and work on all jobs.
 
     \b
     export OPENAI_API_KEY=$(halfrate keys create me)       once
     halfrate serve
     export OPENAI_BASE_URL=http://127.0.0.1:8080/v1        where the callers are
 
-    Whatever speaks OpenAI's Batch API then runs its batches on any model: `gpt-4.1-mini`, `claude-haiku-4-5`,
-    `bedrock/amazon.nova-lite-v1:0`. The providers' own keys stay in this process's environment. The log, one line of
-    JSON a call, goes to stderr; nothing that was sent or answered is in it.
+    Whatever speaks OpenAI's Batch API, or Anthropic's, then runs its batches on any model: `gpt-4.1-mini`,
+    `claude-haiku-4-5`, `bedrock/amazon.nova-lite-v1:0`. The providers' own keys stay in this process's environment. The
+    log, one line of JSON a call, goes to stderr; nothing that was sent or answered is in it.
     """
     try:
         from halfrate.gateway.logs import Log

@@ -7,7 +7,8 @@ A batch of a surface is one job for each model that its rows name. Its states ar
                                  finalizing -> expired       some rows found no time at their provider, try after try
     validating, in_progress -> cancelling -> cancelled       what is finished is delivered
 
-Anthropic's surface shows the same batches in words of its own. A record says how far a batch has come, and whoever
+Anthropic's surface shows the same batches in words of its own: none of them fails there, its rows do; and one can be
+cancelled until it has ended, so also while it is finalizing. A record says how far a batch has come, and whoever
 finds it goes on from there: nothing depends on the process that did the last step.
 """
 
@@ -21,6 +22,12 @@ from halfrate.base.types import Endpoint, Usage
 from halfrate.core.keys import Surface
 
 OUTPUT_LIFE: Final = 30 * 86_400.0
+BATCH_OUTPUT: Final = "batch_output"
+"""The purpose of files of results of OpenAI batches."""
+MESSAGES_LIFE: Final = 29 * 86_400.0
+"""Seconds from the creation of an Anthropic batch for which its results are kept, as Anthropic does."""
+MESSAGES_OUTPUT: Final = "message_batch_results"
+"""The purpose of files of those results. Callers of OpenAI's files never see them."""
 UPLOAD_LIFE: Final = 3_600.0
 """Seconds within which an upload in parts has to be completed."""
 
@@ -40,7 +47,7 @@ ENDED: Final = frozenset({BatchState.FAILED, BatchState.COMPLETED, BatchState.EX
 _STEPS: Final[dict[BatchState, frozenset[BatchState]]] = {
     BatchState.VALIDATING: frozenset({BatchState.FAILED, BatchState.IN_PROGRESS, BatchState.CANCELLING}),
     BatchState.IN_PROGRESS: frozenset({BatchState.FINALIZING, BatchState.CANCELLING}),
-    BatchState.FINALIZING: frozenset({BatchState.COMPLETED, BatchState.EXPIRED}),
+    BatchState.FINALIZING: frozenset({BatchState.COMPLETED, BatchState.EXPIRED, BatchState.CANCELLING}),
     BatchState.CANCELLING: frozenset({BatchState.CANCELLED}),
     BatchState.FAILED: frozenset(),
     BatchState.COMPLETED: frozenset(),
@@ -96,26 +103,34 @@ class LineFault(msgspec.Struct, frozen=True):
 
 
 class BatchPart(msgspec.Struct, frozen=True):
-    """The rows of a batch that ask one model: a job. `model` is ACCOUNT/MODEL, `asked` what the rows call it."""
+    """The rows of a batch that ask one model: a job. `model` is ACCOUNT/MODEL, `asked` what the rows call it.
+
+    `fault`: why there is no such job, where the rest of the batch is run without it.
+    """
 
     job_id: str
     model: str
     asked: str
     rows: int
+    fault: LineFault | None = None
 
 
 class BatchCounts(msgspec.Struct, frozen=True):
+    """Rows by how they ended. On Anthropic's surface `failed` leaves out those that were canceled or expired."""
+
     total: int = 0
     completed: int = 0
     failed: int = 0
+    canceled: int = 0
+    expired: int = 0
 
 
 class SurfaceBatch(msgspec.Struct, frozen=True, kw_only=True):
     """A batch as a caller made it. Saved: a field may be added, never renamed.
 
     `times`: when it came to each state, seconds since 1970. `input_file`: the file it was made from, "" where its rows
-    came with the call. `tags` go on its jobs; `deadline` is theirs. `digest` names what was asked, so that a call that
-    is repeated can be told from a second batch.
+    came with the call. `tags` go on its jobs; `deadline` and `options` are theirs. `digest` names what was asked, so
+    that a call that is repeated can be told from a second batch.
     """
 
     id: str
@@ -133,6 +148,7 @@ class SurfaceBatch(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     """Patterns of models that its key may ask."""
     deadline: float | None = None
+    options: dict[str, str] = {}
     output_life: float = OUTPUT_LIFE
     """Seconds that its results are kept."""
     digest: str = ""

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from halfrate.base.errors import HalfrateError
+from halfrate.gateway.anthropic_batches import BODY_BYTES, AnthropicBatches
 from halfrate.gateway.calls import reply
 from halfrate.gateway.door import Door
 from halfrate.gateway.errors import ApiError, as_api_error, error_response
@@ -30,10 +31,14 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The largest file that comes in one call, and the largest part of one. Bytes; OpenAI's own."""
+    """The largest file that comes in one call, the largest part of one, and the largest body of requests.
+
+    Bytes; OpenAI's own, and Anthropic's.
+    """
 
     file_bytes: int = FILE_BYTES
     part_bytes: int = PART_BYTES
+    messages_bytes: int = BODY_BYTES
 
 
 class Gateway:
@@ -63,6 +68,9 @@ class Gateway:
         files = OpenAIFiles(self.shelf, surfaces, file_bytes=limits.file_bytes)
         uploads = OpenAIUploads(self.shelf, surfaces, self._service.clock, part_bytes=limits.part_bytes)
         batches = OpenAIBatches(self.keeper)
+        messages = AnthropicBatches(
+            self.keeper, self.shelf, self._service.clock, body_bytes=limits.messages_bytes
+        )
         models = Models()
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/healthz", self._health),
@@ -80,6 +88,12 @@ class Gateway:
             ("GET", "/v1/batches", batches.list),
             ("GET", "/v1/batches/{id}", batches.retrieve),
             ("POST", "/v1/batches/{id}/cancel", batches.cancel),
+            ("POST", "/v1/messages/batches", messages.create),
+            ("GET", "/v1/messages/batches", messages.list),
+            ("GET", "/v1/messages/batches/{id}", messages.retrieve),
+            ("DELETE", "/v1/messages/batches/{id}", messages.delete),
+            ("GET", "/v1/messages/batches/{id}/results", messages.results),
+            ("POST", "/v1/messages/batches/{id}/cancel", messages.cancel),
             ("GET", "/v1/models", models.list),
             ("GET", "/v1/models/{id:path}", models.retrieve),
         ]

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from halfrate.base.errors import UsageError
-from halfrate.core.surface import BatchState, StoredFile, SurfaceBatch
+from halfrate.core.surface import BATCH_OUTPUT, BatchState, StoredFile, SurfaceBatch
 from halfrate.gateway.calls import key_of, read_json, reply, tags_of, whole_number
 from halfrate.gateway.errors import ApiError, invalid, missing, required
 from halfrate.gateway.openai_files import ExpiresAfter, life_of
-from halfrate.service.batches import BATCH_OUTPUT, URLS, BatchAsk, CannotCancel, Keeper
+from halfrate.service.batches import URLS, BatchAsk, CannotCancel, Keeper
 from halfrate.service.deadlines import deadline_at
 from halfrate.store.surfaces import NoSuchCursor
 

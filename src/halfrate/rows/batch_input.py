@@ -104,6 +104,15 @@ def split_by_model(path: Path, place: Callable[[str], tuple[Path, str]]) -> None
             file.commit()
 
 
+def ids_of(path: Path, model: str) -> Iterator[bytes]:
+    """The ids, as JSON, of the rows of a sound batch file that call their model so."""
+    with path.open("rb") as stream:
+        for _, text in _numbered(stream):
+            line = _line(text)
+            if _body(line.body).model == model:
+                yield msgspec.json.encode(line.custom_id)
+
+
 def _renamed(text: bytes, name: bytes) -> bytes:
     """A line whose body names another model; all else in it is as it was, byte for byte."""
     fields = _fields(text)

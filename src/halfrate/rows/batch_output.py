@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from halfrate.base.types import RawForm
+from halfrate.rows.batch_input import ids_of
 from halfrate.rows.lines import BLOCK, line_blocks
 from halfrate.rows.target import TargetFile
 
@@ -69,6 +71,15 @@ def split_results(results: Iterable[tuple[Path, Fate]], answers: Path, errors: P
         good.commit()
         bad.commit()
     return Split(counts[True], counts[False])
+
+
+def write_not_run(source: Path, model: str, target: Path) -> None:
+    """Write a result line for each row of a batch file that calls its model so: none of them was run."""
+    rest = RawForm().not_run
+    with TargetFile(target) as file:
+        for name in ids_of(source, model):
+            file.write(b'{"custom_id":' + name + rest)
+        file.commit()
 
 
 def _told(line: bytes, found: _Result, fate: Fate, name: str) -> bytes:

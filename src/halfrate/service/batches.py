@@ -10,16 +10,18 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from halfrate.base.errors import HalfrateError, InputError, OverBudget, StorageError, StoreBusy, UsageError
-from halfrate.base.ids import new_id, new_job_id
+from halfrate.base.errors import StorageError, StoreBusy, UsageError
+from halfrate.base.ids import new_id
 from halfrate.base.types import Endpoint, Usage
+from halfrate.blobs.shelves import Incoming
 from halfrate.core.job import Job, JobState
 from halfrate.core.keys import Key, Surface
 from halfrate.core.surface import (
+    MESSAGES_LIFE,
     OUTPUT_LIFE,
     BatchCounts,
     BatchPart,
@@ -28,11 +30,12 @@ from halfrate.core.surface import (
     StoredFile,
     SurfaceBatch,
 )
-from halfrate.rows.batch_input import Checked, check_batch_input, split_by_model
-from halfrate.rows.batch_output import Fate, split_results
+from halfrate.rows.message_input import keep_requests
+from halfrate.service.anthropic_form import AnthropicForm
 from halfrate.service.drafts import Ask, Draft, NamedInput
+from halfrate.service.forms import Form, Ran, fault_of
 from halfrate.service.jobs import Service
-from halfrate.service.models import resolve
+from halfrate.service.openai_form import OpenAIForm
 from halfrate.service.report import Report
 from halfrate.service.shelf import Shelf
 from halfrate.store.store import Fenced
@@ -44,8 +47,8 @@ URLS: Final[dict[str, Endpoint]] = {
     "/v1/embeddings": "embeddings",
 }
 """What a batch of OpenAI's can ask here."""
-BATCH_OUTPUT: Final = "batch_output"
-_MOST_ROWS: Final = 1_000_000
+_NAMELESS: Final = "the batch"
+"""What an input is called that came with its call."""
 _LEASE: Final = 60.0
 _LOOK: Final = 1.0
 _LONGEST_LOOK: Final = 15.0
@@ -65,6 +68,18 @@ class BatchAsk(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     deadline: float | None = None
     output_life: float = OUTPUT_LIFE
+
+
+class MessagesAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller of Anthropic's surface asks for, beside the requests.
+
+    `body_digest` names the whole body of the call. `options`: those of Anthropic's accounts, such as its version.
+    """
+
+    body_digest: str
+    tags: dict[str, str] = {}
+    deadline: float | None = None
+    options: dict[str, str] = {}
 
 
 class CannotCancel(Exception):
@@ -91,6 +106,10 @@ class Keeper:
         self._shelf = shelf
         self._say = say
         self._store = service.surfaces
+        self._forms: dict[Surface, Form] = {
+            "openai": OpenAIForm(shelf.places),
+            "anthropic": AnthropicForm(shelf.places),
+        }
         self._owner = service.owner
         self._look = asyncio.Event()
         self._stopped = False
@@ -106,11 +125,10 @@ class Keeper:
         A batch that such a call finds made already is what it gets: a create whose reply was lost buys nothing twice.
         """
         now = self._service.clock.now()
-        digest = _digest(key, ask)
-        if repeated:
-            twins = self._store.twins(key.team, digest, now - _REPEATED)
-            if twins:
-                return twins[0]
+        digest = _digest(key, ask.file.id, ask.url, ask.window, ask.metadata, ask.tags)
+        twin = self._twin(key, digest) if repeated else None
+        if twin is not None:
+            return twin
         batch = SurfaceBatch(
             id=new_id("batch_"),
             team=key.team,
@@ -131,10 +149,55 @@ class Keeper:
         source = self._shelf.content(ask.file)
         if source is None:
             return None
+        self._begin(batch, source)
+        return batch
+
+    def create_messages(
+        self, key: Key, ask: MessagesAsk, body: Incoming, *, repeated: bool = False
+    ) -> SurfaceBatch:
+        """Take a batch on whose requests came with the call: `body` is all of that. `repeated` as for `create`.
+
+        Raises InputError for what Anthropic would refuse at the call itself.
+        """
+        digest = _digest(key, ask.body_digest, ask.tags, ask.options)
+        twin = self._twin(key, digest) if repeated else None
+        if twin is not None:
+            return twin
+        kept = self._shelf.incoming()
+        try:
+            rows = keep_requests(body.path, kept.write)
+            # Made durable where it is: the batch gives it a second name.
+            kept.keep(kept.path)
+            batch = SurfaceBatch(
+                id=new_id("msgbatch_"),
+                team=key.team,
+                key_id=key.id,
+                surface="anthropic",
+                times={BatchState.VALIDATING.value: self._service.clock.now()},
+                endpoint="messages",
+                url="/v1/messages",
+                tags={**ask.tags, **key.all_tags},
+                models=key.models,
+                deadline=ask.deadline,
+                options=ask.options,
+                output_life=MESSAGES_LIFE,
+                digest=digest,
+                counts=BatchCounts(total=rows),
+            )
+            self._begin(batch, kept.path)
+        finally:
+            kept.close()
+        return batch
+
+    def _twin(self, key: Key, digest: str) -> SurfaceBatch | None:
+        """The newest batch that was asked for just now, in the same words."""
+        twins = self._store.twins(key.team, digest, self._service.clock.now() - _REPEATED)
+        return self._counted(twins[0]) if twins else None
+
+    def _begin(self, batch: SurfaceBatch, source: Path) -> None:
         self._shelf.places.begin_batch(batch.id, source)
         self._store.add_batch(batch)
         self._rouse()
-        return batch
 
     def file(self, team: str, file_id: str) -> StoredFile | None:
         """A file of a team that a batch could be made from."""
@@ -145,9 +208,9 @@ class Keeper:
         found = self._store.batch(team, surface, batch_id)
         return self._counted(found) if found is not None else None
 
-    def page(self, team: str, surface: Surface, *, after: str, limit: int) -> Page:
-        """Batches of a team, the newest first. Raises NoSuchCursor."""
-        page = self._store.batches(team, surface, after=after, limit=limit)
+    def page(self, team: str, surface: Surface, *, after: str = "", before: str = "", limit: int) -> Page:
+        """Batches of a team, the newest first: behind `after`, or next in front of `before`. Raises NoSuchCursor."""
+        page = self._store.batches(team, surface, after=after, before=before, limit=limit)
         return Page(list(map(self._counted, page.items)), page.more)
 
     def cancel(self, team: str, surface: Surface, batch_id: str) -> SurfaceBatch | None:
@@ -157,13 +220,31 @@ class Keeper:
         def asked(batch: SurfaceBatch) -> SurfaceBatch | None:
             if batch.state is BatchState.CANCELLING:
                 return None
-            if batch.ended or batch.state is BatchState.FINALIZING:
+            # Anthropic's callers do not see that it is finalizing.
+            late = batch.state is BatchState.FINALIZING and batch.surface == "openai"
+            if batch.ended or late:
                 raise CannotCancel(batch)
             return batch.moved(BatchState.CANCELLING, now)
 
         batch = self._store.change_batch(team, surface, batch_id, now, asked)
         self._rouse()
         return self._counted(batch) if batch is not None else None
+
+    def results(self, batch: SurfaceBatch) -> Path | None:
+        """Where the results of an Anthropic batch are; None if it has none, or not any more."""
+        file = self._store.results_file(batch.team, batch.output_file) if batch.output_file else None
+        if file is None or self._service.clock.now() >= (file.expires_at or 0.0):
+            return None
+        return self._shelf.content(file)
+
+    def delete(self, batch: SurfaceBatch) -> bool:
+        """Forget a batch that has ended, and its results; whether there was one."""
+        if not self._store.drop_batch(batch.team, batch.surface, batch.id):
+            return False
+        for file_id in (batch.output_file, batch.error_file):
+            if file_id is not None:
+                self._shelf.drop(batch.team, file_id)
+        return True
 
     def wake(self, job: Job) -> None:
         """A job has ended; if a batch waits for it, that is looked at now."""
@@ -226,7 +307,8 @@ class Keeper:
         except Fenced:
             # A caller cancelled it meanwhile; whoever takes it next sees that.
             return
-        except (StorageError, StoreBusy) as error:
+        except (StorageError, StoreBusy, OSError) as error:
+            # What is wrong with the disk here is for whoever runs the gateway; the batch goes on when it is mended.
             self._say("batch waits", batch.id, str(error))
             next_at = now + _LATER
         saved = self._store.save_batch(held, self._owner, batch, None if batch.ended else next_at, files)
@@ -235,63 +317,71 @@ class Keeper:
 
     def _planned(self, batch: SurfaceBatch) -> SurfaceBatch:
         """Look through the input and settle which jobs are to be made of it."""
-        now = self._service.clock.now()
-        source = self._shelf.places.batch(batch.id) / "input.jsonl"
-        checked = check_batch_input(source, batch.url, most_rows=_MOST_ROWS)
-        parts, faults = _parts(batch, checked)
-        if faults:
-            return batch.moved(BatchState.FAILED, now, faults=faults)
         # The jobs have their names before they are made: whoever has to do it again makes none twice.
-        return msgspec.structs.replace(batch, parts=parts, counts=BatchCounts(total=checked.rows))
+        return self._form(batch).planned(batch, self._folder(batch), self._service.clock.now())
 
     def _submitted(self, held: Held) -> SurfaceBatch:
-        """Make the jobs, all or none of those that there are not yet."""
+        """Make the jobs that there are not yet: all or none of them where the surface wants it so."""
         batch = held.batch
         now = self._service.clock.now()
-        left = [part for part in batch.parts if not self._service.has(part.job_id)]
+        made = [part for part in batch.parts if self._service.has(part.job_id)]
+        left = [part for part in batch.parts if part.fault is None and part not in made]
+        faults: dict[str, LineFault] = {}
         drafts: list[Draft] = []
         try:
-            inputs = self._inputs(batch)
+            inputs = self._form(batch).inputs(batch, self._folder(batch))
             # One by one, so that those that were made are known when one cannot be.
-            drafts.extend(self._service.draft(self._ask(batch, part, inputs[part.asked])) for part in left)
-            while drafts:
-                self._service.submit(drafts.pop(0), held=held)
-            self.submitted()
-        except UsageError as error:
-            return batch.moved(BatchState.FAILED, now, faults=(_fault(error),))
+            for part in left:
+                try:
+                    drafts.append(self._service.draft(self._ask(batch, part, inputs[part.asked])))
+                except UsageError as error:
+                    faults[part.job_id] = fault_of(error)
+            whole = not (self._form(batch).partial or made)
+            # A job that was made may be paid for already: from the first on the others are tried alone.
+            while drafts and not (whole and faults):
+                draft = drafts.pop(0)
+                try:
+                    self._service.submit(draft, held=held)
+                    whole = False
+                except UsageError as error:
+                    faults[draft.job.id] = fault_of(error)
         finally:
             for draft in drafts:
                 draft.discard()
-        return batch.moved(BatchState.IN_PROGRESS, now)
-
-    def _inputs(self, batch: SurfaceBatch) -> dict[str, Path]:
-        """The rows of each part, in a file: the input itself where all of it asks one model by its own name."""
-        folder = self._shelf.places.batch(batch.id)
-        source = folder / "input.jsonl"
-        names = {part.asked: part.model.partition("/")[2] for part in batch.parts}
-        if len(names) == 1 and all(asked == name for asked, name in names.items()):
-            return dict.fromkeys(names, source)
-        places = {asked: folder / f"rows-{number}.jsonl" for number, asked in enumerate(names)}
-        split_by_model(source, lambda asked: (places[asked], names[asked]))
-        return places
+        if whole and faults:
+            return batch.moved(BatchState.FAILED, now, faults=tuple(faults.values()))
+        self.submitted()
+        parts = tuple(
+            msgspec.structs.replace(part, fault=faults.get(part.job_id, part.fault)) for part in batch.parts
+        )
+        return batch.moved(BatchState.IN_PROGRESS, now, parts=parts)
 
     def _ask(self, batch: SurfaceBatch, part: BatchPart, rows: Path) -> Ask:
         return Ask(
-            input=NamedInput(rows, batch.input_file),
+            input=NamedInput(rows, batch.input_file or _NAMELESS),
             job_id=part.job_id,
             model=part.model,
             tags={**batch.tags, "batch": batch.id},
             deadline=batch.deadline,
+            options=self._form(batch).options(batch, part),
             fetched=True,
         )
 
+    def _form(self, batch: SurfaceBatch) -> Form:
+        return self._forms[batch.surface]
+
+    def _folder(self, batch: SurfaceBatch) -> Path:
+        return self._shelf.places.batch(batch.id)
+
     def _raw(self, batch: SurfaceBatch, part: BatchPart) -> Path:
-        return self._shelf.places.batch(batch.id) / f"raw-{batch.parts.index(part)}.jsonl"
+        return self._folder(batch) / f"raw-{batch.parts.index(part)}.jsonl"
 
     def _watched(self, batch: SurfaceBatch) -> tuple[SurfaceBatch, float]:
         """See whether the jobs have ended."""
         now = self._service.clock.now()
-        reports = [self._service.report(part.job_id, reasons=False) for part in batch.parts]
+        reports = [
+            self._service.report(part.job_id, reasons=False) for part in batch.parts if part.fault is None
+        ]
         for report in reports:
             if report.job.state is JobState.PAUSED and report.paused_because:
                 # Most of its rows fail. Nobody is here to say that it should go on all the same: the rest is not sent,
@@ -313,8 +403,11 @@ class Keeper:
             for job_id in running if cancelled else ():
                 self._service.cancel(job_id)
             return batch, now + _LOOK, ()
-        answers, errors, counts = self._results(batch, list(zip(parts, reports, strict=True)))
-        files = tuple(file for file in (answers, errors) if file is not None)
+        ran = [Ran(part, self._raw(batch, part), report) for part, report in zip(parts, reports, strict=True)]
+        for one in ran:
+            if not one.raw.exists():
+                self._service.deliver_raw(one.part.job_id, one.raw)
+        results = self._form(batch).results(batch, self._folder(batch), ran, now)
         state = BatchState.COMPLETED
         if cancelled:
             state = BatchState.CANCELLED
@@ -323,56 +416,16 @@ class Keeper:
         ended = batch.moved(
             state,
             now,
-            counts=counts,
+            counts=results.counts,
             usage=_usage(reports),
-            output_file=answers.id if answers is not None else None,
-            error_file=errors.id if errors is not None else None,
+            output_file=results.output,
+            error_file=results.errors,
         )
-        return ended, None, files
-
-    def _results(
-        self, batch: SurfaceBatch, parts: Sequence[tuple[BatchPart, Report]]
-    ) -> tuple[StoredFile | None, StoredFile | None, BatchCounts]:
-        """The files of answers and of errors, None for one that would be empty, and how many rows are in each."""
-        results: list[tuple[Path, Fate]] = []
-        for part, report in parts:
-            raw = self._raw(batch, part)
-            if not raw.exists():
-                self._service.deliver_raw(part.job_id, raw)
-            results.append((raw, _fate(batch, report)))
-        if not results:
-            return None, None, batch.counts
-        answers, errors = (self._described(batch, kind) for kind in ("output", "error"))
-        places = self._shelf.places
-        split = split_results(results, places.file(answers.id), places.file(errors.id), name=batch.id)
-        kept: list[StoredFile | None] = []
-        for file, rows in ((answers, split.answered), (errors, split.failed)):
-            if rows:
-                size = places.file(file.id).stat().st_size
-                kept.append(msgspec.structs.replace(file, bytes=size))
-            else:
-                places.drop_file(file.id)
-                kept.append(None)
-        total = batch.counts.total or split.answered + split.failed
-        return kept[0], kept[1], BatchCounts(total, split.answered, split.failed)
-
-    def _described(self, batch: SurfaceBatch, kind: str) -> StoredFile:
-        now = self._service.clock.now()
-        # Whoever has to do it again writes the same files.
-        mark = hashlib.blake2b(f"{batch.id} {kind}".encode(), digest_size=12).hexdigest()
-        return StoredFile(
-            id=f"file-{mark}",
-            team=batch.team,
-            filename=f"{batch.id}_{kind}.jsonl",
-            purpose=BATCH_OUTPUT,
-            bytes=0,
-            created_at=now,
-            expires_at=now + batch.output_life,
-        )
+        return ended, None, results.files
 
     def _counted(self, batch: SurfaceBatch) -> SurfaceBatch:
         """A batch with its rows as they stand now."""
-        if batch.ended or batch.state is BatchState.VALIDATING:
+        if batch.ended or batch.state is BatchState.VALIDATING or not self._form(batch).shows_progress:
             return batch
         reports = [
             self._service.report(part.job_id, reasons=False)
@@ -385,48 +438,11 @@ class Keeper:
         return msgspec.structs.replace(batch, counts=counts, usage=_usage(reports))
 
 
-def _parts(batch: SurfaceBatch, checked: Checked) -> tuple[tuple[BatchPart, ...], tuple[LineFault, ...]]:
-    """A job for each model that the rows name, and what stands against it."""
-    faults = list(checked.faults)
-    parts: list[BatchPart] = []
-    allowed = Key(id="", digest="", name="", team="", created_at=0.0, models=batch.models)
-    for rows in checked.models:
-        try:
-            model = resolve(rows.name)
-        except HalfrateError as error:
-            faults.append(LineFault("model_not_found", str(error), rows.line, "body.model"))
-            continue
-        if not allowed.allows(model):
-            message = f"The key of this batch may not ask the model '{rows.name}'."
-            faults.append(LineFault("model_not_allowed", message, rows.line, "body.model"))
-            continue
-        parts.append(BatchPart(new_job_id(), model, rows.name, rows.rows))
-    return tuple(parts), tuple(faults)
-
-
-def _fault(error: UsageError) -> LineFault:
-    """Why a batch cannot be run, for its caller."""
-    if isinstance(error, OverBudget):
-        return LineFault("budget_exceeded", str(error))
-    if isinstance(error, InputError):
-        return LineFault("invalid_request", str(error), error.line, error.column)
-    return LineFault("invalid_request", str(error))
-
-
-def _fate(batch: SurfaceBatch, report: Report) -> Fate:
-    """What is said of rows that were not run."""
-    if batch.state is BatchState.CANCELLING:
-        return Fate("batch_cancelled", "The batch was cancelled before this request was run.")
-    why = report.paused_because or next(iter(report.stopped), "") or "the job was stopped"
-    return Fate("not_run", f"This request was not run: {why}")
-
-
 def _usage(reports: Sequence[Report]) -> Usage:
     names = Usage.__struct_fields__
     return Usage(*(sum(getattr(report.usage, name) for report in reports) for name in names))
 
 
-def _digest(key: Key, ask: BatchAsk) -> str:
+def _digest(key: Key, *asked: Any) -> str:
     """Names what was asked, and by whom."""
-    asked = [key.id, ask.file.id, ask.url, ask.window, ask.metadata, ask.tags]
-    return hashlib.blake2b(msgspec.json.encode(asked), digest_size=16).hexdigest()
+    return hashlib.blake2b(msgspec.json.encode([key.id, *asked]), digest_size=16).hexdigest()

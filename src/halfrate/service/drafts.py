@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 STDIN = "-"
 _LIKE_A_TABLE: Final = frozenset({"rows", "vertex", "gemini", "bedrock"})
 """Forms of batch file that a table with a column of objects may look like: a prompt says which it is."""
+_FORMS_OF_CHAT: Final = frozenset({"openai", "anthropic"})
+"""Forms of batch file that are translated where a provider takes another."""
 _PEEK = 1 << 16
 
 Rows: TypeAlias = Path | str | Iterable[Mapping[str, Any]] | object
@@ -455,7 +457,7 @@ class _Encoding:
 
     def _native(self, form: NativeForm, tee: Callable[[bytes], object]) -> None:
         facts = self._adapter.capabilities
-        translated = form == "openai" and facts.native_form != "openai"
+        translated = form in _FORMS_OF_CHAT and form != facts.native_form
         mixed = not facts.one_model_per_batch and not translated
         table = NativeTable(
             self._source.stream,
@@ -471,12 +473,12 @@ class _Encoding:
                 if writer is None:
                     endpoint: Endpoint = table.endpoint or self.spec.endpoint
                     if translated:
-                        endpoint = self._translated_endpoint(endpoint)
+                        endpoint = self._translated_endpoint(form, endpoint)
                     self.spec = msgspec.structs.replace(self.spec, endpoint=endpoint)
                     writer = self.writer = self._writer(endpoint, (b"", b""))
                 self.text_bytes += sum(map(len, block.bodies))
                 if translated:
-                    writer.add(self._translated(block), self.spec.model)
+                    writer.add(self._translated(form, block), self.spec.model)
                     continue
                 self.models.update(block.models)
                 if mixed:
@@ -491,24 +493,31 @@ class _Encoding:
         if len(self.models) == 1:
             self.spec = msgspec.structs.replace(self.spec, model=next(iter(self.models)))
 
-    def _translated_endpoint(self, endpoint: Endpoint) -> Endpoint:
+    def _translated_endpoint(self, form: NativeForm, endpoint: Endpoint) -> Endpoint:
         facts = self._adapter.capabilities
-        if endpoint != "chat":
+        if form == "openai" and endpoint != "chat":
             raise UsageError(
                 f"{self._source.name} asks OpenAI's {endpoint}; what {facts.title} can be asked instead are chat "
                 "completions alone. Nothing was sent."
             )
         return "chat" if "chat" in facts.endpoints else facts.endpoints[0]
 
-    def _translated(self, block: NativeBlock) -> list[bytes]:
-        """Bodies of OpenAI's as the provider takes them. Raises InputError where one cannot be asked there."""
+    def _translated(self, form: NativeForm, block: NativeBlock) -> list[bytes]:
+        """Bodies of OpenAI's or Anthropic's as the provider takes them. Raises InputError where one cannot be asked
+        there."""
         from halfrate.providers.translation import Untranslatable
+        from halfrate.providers.translation.messages import to_chat
 
         facts = self._adapter.capabilities
+        model = self.spec.model
         bodies: list[bytes] = []
         for body, line in zip(block.bodies, block.lines, strict=True):
             try:
-                asked = self._adapter.from_openai(msgspec.json.decode(body), self.spec.model)
+                asked = msgspec.json.decode(body)
+                if form == "anthropic":
+                    # From one form into another by way of the one that all of them know.
+                    asked = to_chat(asked, model)
+                asked = self._adapter.from_openai(asked, model)
             except Untranslatable as fault:
                 row = self.writer.rows + len(bodies)
                 raise errors.untranslatable(
@@ -536,12 +545,19 @@ def _provider(ask: Ask, native: NativeForm | None, name: str) -> tuple[str, str,
         return native, native, ""
     account, provider, model = split_model(ask.model)
     facts = adapter_class(provider).capabilities
-    if native is not None and native != facts.native_form and not (native == "openai" and facts.translates):
+    if native is not None and native != facts.native_form and not _translates(native, facts):
         raise UsageError(
             f"{name} is a batch file in {native}'s own form, and {facts.title} takes another. Give it to a "
             f"model of {native}'s, or give the rows as a table with a --prompt."
         )
     return account, provider, model
+
+
+def _translates(native: NativeForm, facts: Capabilities) -> bool:
+    """Whether requests of that form can be put into the provider's own."""
+    if native == "anthropic":
+        return "chat" in facts.endpoints if facts.native_form == "openai" else facts.translates
+    return native == "openai" and facts.translates
 
 
 def _tier(ask: Ask, adapter: Adapter) -> str:

@@ -3,17 +3,17 @@
 import filecmp
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from halfrate.base.clock import Clock, SystemClock
 from halfrate.base.errors import HalfrateError, OverBudget, SettingsError, StorageError, UsageError
 from halfrate.base.ids import row_prefix
-from halfrate.base.results import Kind, ResultRow
-from halfrate.base.types import Outcome, OutputFormat, RawForm, RequestSpec, Usage
+from halfrate.base.results import Kind
+from halfrate.base.types import Outcome, OutputFormat, RequestSpec, Usage
 from halfrate.blobs.files import JobFiles
 from halfrate.core import finish
 from halfrate.core import lifecycle as life
@@ -477,23 +477,21 @@ class Service:
         return iter_results(self._views(job), job.names, unknown_record=self._unknown_record(job))
 
     def deliver_raw(self, job_id: str, target: Path) -> Path:
-        """Write the provider's own result objects, under the user's ids, in input order; OpenAI's for a batch file of
-        OpenAI's, whichever provider ran it."""
+        """Write the provider's own result objects, under the user's ids, in input order; for a batch file of
+        OpenAI's or Anthropic's those that they would give, whichever provider ran it."""
         job = self.job(job_id)
         self.check_target(target)
         from halfrate.rows.raw import write_raw
+        from halfrate.service.rendering import rendering
 
-        adapter = decoder(job.spec.provider)
-        facts = adapter.capabilities
-        # Who gave OpenAI's requests gets answers in OpenAI's form, whoever gave them.
-        translated = job.spec.native == "openai" and facts.native_form != "openai"
+        form, render = rendering(job.spec.native, decoder(job.spec.provider), int(job.created_at))
         write_raw(
             self._snapshot(job),
             self._raw_shards(job),
             target,
-            RawForm() if translated else facts.raw,
+            form,
             id_column=job.spec.id_column,
-            render=functools.partial(_as_openai, adapter, int(job.created_at)) if translated else None,
+            render=render,
         )
         return target
 
@@ -725,30 +723,6 @@ class Service:
             owner = folder.name.removeprefix("draft-").rpartition("-")[0]
             if self._owner.proven_dead(owner):
                 JobFiles(folder).remove()
-
-
-def _as_openai(adapter: Adapter, created: int, line: bytes, name: bytes, row: ResultRow) -> bytes:
-    """A provider's result line as a line of an OpenAI batch's results."""
-    answer = adapter.to_openai(line, created)
-    if answer is not None:
-        return _openai_line(name, 200, answer)
-    message = row.error or "the provider gave no answer and no reason"
-    match row.kind:
-        case Kind.EXPIRED | Kind.CANCELLED:
-            code = "batch_expired" if row.kind == Kind.EXPIRED else "batch_cancelled"
-            fault = msgspec.json.encode({"code": code, "message": message})
-            return b'{"custom_id":%b,"response":null,"error":%b}\n' % (name, fault)
-        case Kind.FAILED_PASSING:
-            status, kind = 500, "server_error"
-        case _:
-            status, kind = 400, "invalid_request_error"
-    body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
-    return _openai_line(name, status, body)
-
-
-def _openai_line(name: bytes, status: int, body: Mapping[str, Any]) -> bytes:
-    response = b'{"status_code":%d,"request_id":null,"body":%b}' % (status, msgspec.json.encode(body))
-    return b'{"custom_id":%b,"response":%b,"error":null}\n' % (name, response)
 
 
 def _reason(shard: Shard) -> str:

@@ -90,9 +90,10 @@ class Shelf:
         try:
             incoming.keep(self.places.part(upload.id, part.id))
         except StorageError:
-            if self.places.has_upload(upload.id):
+            found = self._store.upload(upload.team, upload.id)
+            if found is not None and found.standing(self._clock.now()) == "pending":
                 raise
-            # It was completed or cancelled while this part was on its way.
+            # It was completed or cancelled while this part was on its way, and its folder went with that.
             return None
 
         def added(current: Upload) -> Upload | None:

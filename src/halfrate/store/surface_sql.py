@@ -25,15 +25,23 @@ ON CONFLICT (id) DO NOTHING
 """
 """Records a file, once."""
 
-FILE: Final = "SELECT record FROM stored_file WHERE id = :id AND team = :team"
-"""One file of a team."""
+FILE: Final = """
+SELECT record FROM stored_file WHERE id = :id AND team = :team AND purpose <> 'message_batch_results'
+"""
+"""One file of a team that it sees as such: the results of Anthropic batches are not among them."""
+
+RESULTS_FILE: Final = """
+SELECT record FROM stored_file WHERE id = :id AND team = :team AND purpose = 'message_batch_results'
+"""
+"""The results of an Anthropic batch of a team."""
 
 ANY_FILE: Final = "SELECT 1 FROM stored_file WHERE id = :id"
 """Whether there is a file, whosever it is."""
 
 _FILES = """
 SELECT record FROM stored_file
-WHERE team = :team AND (:purpose = '' OR purpose = :purpose) AND (created_at, id) {beyond} (:created_at, :id)
+WHERE team = :team AND (:purpose = '' OR purpose = :purpose) AND purpose <> 'message_batch_results'
+  AND (created_at, id) {beyond} (:created_at, :id)
 ORDER BY created_at {order}, id {order} LIMIT :limit
 """
 

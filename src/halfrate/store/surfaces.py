@@ -72,6 +72,10 @@ class SurfaceStore:
     def file(self, team: str, file_id: str) -> StoredFile | None:
         return self._one(sql.FILE, {"id": file_id, "team": team}, StoredFile)
 
+    def results_file(self, team: str, file_id: str) -> StoredFile | None:
+        """The results of an Anthropic batch. `file` and `files` know nothing of them."""
+        return self._one(sql.RESULTS_FILE, {"id": file_id, "team": team}, StoredFile)
+
     def files(
         self, team: str, *, purpose: str = "", after: str = "", limit: int, order: Order = "newest"
     ) -> Page:

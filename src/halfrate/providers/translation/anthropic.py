@@ -29,11 +29,11 @@ _TITLE: Final = "Anthropic"
 _DEFAULT_MAX_TOKENS: Final = 4096
 """The API has no limit of its own and demands one."""
 
-_IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _CALL_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
-_EFFORTS: Final = {
+EFFORTS: Final = {
     "minimal": "low",
     "low": "low",
     "medium": "medium",
@@ -64,7 +64,7 @@ def request(body: Mapping[str, Any]) -> dict[str, Any]:
     kit = tools(fields)
     out: dict[str, Any] = {"max_tokens": max_tokens(fields) or _DEFAULT_MAX_TOKENS}
     if talk.system:
-        out["system"] = _short([_block(text) for text in talk.system])
+        out["system"] = short([_block(text) for text in talk.system])
     out["messages"] = _messages(talk)
     if kit.functions:
         out["tools"] = [_tool(tool) for tool in kit.functions]
@@ -95,7 +95,7 @@ def _messages(talk: Conversation) -> list[dict[str, Any]]:
         else:
             messages.append({"role": role, "content": blocks})
     for message in messages:
-        message["content"] = _short(message["content"])
+        message["content"] = short(message["content"])
     return messages
 
 
@@ -111,7 +111,7 @@ def _check_ids(turn: Turn, seen: set[str]) -> None:
             seen.add(part.id)
 
 
-def _short(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+def short(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     """One text by itself may stand as a string."""
     return blocks[0]["text"] if len(blocks) == 1 and blocks[0]["type"] == "text" else blocks
 
@@ -136,7 +136,7 @@ def _text(text: str, path: str) -> dict[str, Any]:
 
 def _source(image: Image) -> dict[str, str]:
     if not image.url:
-        if image.media_type not in _IMAGES:
+        if image.media_type not in IMAGES:
             raise Untranslatable(image.path, f"is of type {image.media_type}, which {_TITLE} does not take")
         return {"type": "base64", "media_type": image.media_type, "data": image.data}
     if not image.url.lower().startswith("https://"):
@@ -192,14 +192,14 @@ def _effort(fields: Fields, kit: Tools, out: dict[str, Any]) -> dict[str, Any]:
     if effort == "none":
         out["thinking"] = {"type": "disabled"}
         return {}
-    if effort not in _EFFORTS:
+    if effort not in EFFORTS:
         raise fields.refusal("reasoning_effort", f"is {effort!r}, which has no equivalent with {_TITLE}")
     if kit.choice in {"required", "named"}:
         raise fields.refusal(
             "tool_choice", "forces a call, which Claude cannot be made to do while it thinks"
         )
     out["thinking"] = {"type": "adaptive"}
-    return {"effort": _EFFORTS[effort]}
+    return {"effort": EFFORTS[effort]}
 
 
 def _format(fields: Fields) -> dict[str, Any]:

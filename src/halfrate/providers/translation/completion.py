@@ -24,6 +24,16 @@ def tool_call(call_id: str, name: str, arguments: Any) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": written}}
 
 
+def read_arguments(written: str) -> dict[str, Any] | None:
+    """The arguments of a call, None where the string that ought to hold a JSON object holds something else. Without
+    arguments it may be empty."""
+    try:
+        return msgspec.json.decode(written or "{}", type=dict[str, Any])
+    # No JSON, half a surrogate pair, or deeper than can be read: a model wrote it.
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+
+
 def choice(
     index: int,
     texts: list[str],

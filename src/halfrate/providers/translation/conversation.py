@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from halfrate.providers.translation.completion import read_arguments
 from halfrate.providers.translation.fields import Fields, Untranslatable
 
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.IGNORECASE)
@@ -209,14 +210,18 @@ def _image(part: Fields) -> Image:
     if head is None:
         raise Untranslatable(path, "is a data URL of a form other than data:<type>;base64,<data>")
     data = url[head.end() :]
-    try:
-        empty = not binascii.a2b_base64(data, strict_mode=True)
-    except ValueError:
-        empty = True
-    if empty:
+    if not holds_base64(data):
         raise Untranslatable(path, "holds no base64 after its comma")
     media_type = head[1].lower()
     return Image(path, media_type=_MISNAMED.get(media_type, media_type), data=data)
+
+
+def holds_base64(data: str) -> bool:
+    """Whether a text is base64, and of something."""
+    try:
+        return bool(binascii.a2b_base64(data, strict_mode=True))
+    except ValueError:
+        return False
 
 
 def _call(call: Fields) -> ToolCall:
@@ -226,12 +231,9 @@ def _call(call: Fields) -> ToolCall:
         raise call.refusal("type", f"is {kind!r}, which has no equivalent with {call.taker}")
     function = call.needed_inner("function")
     name = function.needed_text("name")
-    # OpenAI's arguments are a string that ought to hold a JSON object; without arguments it may be empty.
-    written = function.text("arguments") or "{}"
-    try:
-        arguments = msgspec.json.decode(written, type=dict[str, Any])
-    except msgspec.DecodeError:
-        raise function.refusal("arguments", "does not hold a JSON object") from None
+    arguments = read_arguments(function.text("arguments") or "")
+    if arguments is None:
+        raise function.refusal("arguments", "does not hold a JSON object")
     function.finish()
     call.finish()
     return ToolCall(call_id, name, arguments, call.path)

@@ -58,18 +58,29 @@ class JsonForm(msgspec.Struct, frozen=True):
     strict: bool = False
 
 
-def opened(body: Mapping[str, Any], taker: str) -> Fields:
-    """A request to be taken apart, without what says nothing and without its model, which stays with the caller."""
+def opened(
+    body: Mapping[str, Any], taker: str, says_nothing: Mapping[str, tuple[Any, ...]] = _SAYS_NOTHING
+) -> Fields:
+    """A request to be taken apart, without what says nothing and without its model, which stays with the caller.
+
+    Args:
+        body: the request.
+        taker: who is to take it, for the messages.
+        says_nothing: by the names of fields, the values that ask for what is done anyway; OpenAI's by default.
+    """
     return Fields(
-        {name: value for name, value in body.items() if name != "model" and not _says_nothing(name, value)},
+        {
+            name: value
+            for name, value in body.items()
+            if name != "model" and not _among(value, says_nothing.get(name, ()))
+        },
         taker,
     )
 
 
-def _says_nothing(name: str, value: Any) -> bool:
+def _among(value: Any, defaults: tuple[Any, ...]) -> bool:
     return any(
-        value == default and isinstance(value, bool) is isinstance(default, bool)
-        for default in _SAYS_NOTHING.get(name, ())
+        value == default and isinstance(value, bool) is isinstance(default, bool) for default in defaults
     )
 
 
@@ -90,14 +101,18 @@ def stop(body: Fields, most: int | None = None) -> list[str]:
         most: how many the family takes, None for as many as one likes.
     """
     value = body.take("stop")
-    texts: list[Any] = (
-        [value] if isinstance(value, str) else Fields({"stop": value}, body.taker).values("stop")
-    )
-    if not all(isinstance(text, str) and text for text in texts):
-        raise body.refusal("stop", "holds something other than texts, or an empty one")
-    if most is not None and len(texts) > most:
-        raise body.refusal("stop", f"holds {len(texts)} texts, and {body.taker} takes {most}")
-    return texts
+    listed = [value] if isinstance(value, str) else value
+    return texts(Fields({"stop": listed}, body.taker, body.path), "stop", most)
+
+
+def texts(body: Fields, name: str, most: int | None = None) -> list[str]:
+    """A list of texts, none of them empty; at most as many as the family takes, where it says."""
+    found = body.values(name)
+    if not all(isinstance(text, str) and text for text in found):
+        raise body.refusal(name, "holds something other than texts, or an empty one")
+    if most is not None and len(found) > most:
+        raise body.refusal(name, f"holds {len(found)} texts, and {body.taker} takes {most}")
+    return found
 
 
 def tools(body: Fields) -> Tools:

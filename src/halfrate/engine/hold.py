@@ -11,7 +11,7 @@ from halfrate.store.store import Store
 
 
 class Hold:
-    """A shard that is being kept. `lost`: it is somebody else's by now, or nobody knows."""
+    """A shard that is being kept. `until`: when its lease ends; `lost`: it is somebody else's by now."""
 
     def __init__(self, clock: Clock, until: float) -> None:
         self.lost = asyncio.Event()
@@ -25,21 +25,28 @@ class Hold:
 
 @asynccontextmanager
 async def held(
-    store: Store, shard: Shard, owner: str, clock: Clock, span: float, on_lost: Callable[[], None]
+    store: Store,
+    shard: Shard,
+    owner: str,
+    clock: Clock,
+    until: float,
+    span: float,
+    on_lost: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[Hold]:
-    """Renew a shard's lease of `span` seconds again and again until the block ends.
+    """Renew a shard's lease again and again, for `span` seconds each time, until the block ends.
 
-    `on_lost` is called once if that fails. A process that was stopped meanwhile learns from `Hold.in_time` that its
-    time may be over, whatever the renewing has come to.
+    `until`: when the lease ends that it has. That is to come from whoever took it: this process may have been stopped
+    since then. `on_lost` is called once if renewing fails. A process that was stopped meanwhile learns from
+    `Hold.in_time` that its time may be over, whatever the renewing has come to.
     """
-    hold = Hold(clock, clock.now() + span)
+    hold = Hold(clock, until)
 
     async def renew() -> None:
         while True:
             await clock.sleep(span / 4)
-            until = clock.now() + span
+            later = clock.now() + span
             try:
-                kept = await asyncio.to_thread(store.extend, shard, owner, until)
+                kept = await asyncio.to_thread(store.extend, shard, owner, later)
             except HalfrateError:
                 # The database is busy or away: the lease still runs, and the next try may be in time.
                 continue
@@ -47,7 +54,7 @@ async def held(
                 hold.lost.set()
                 on_lost()
                 return
-            hold.until = until
+            hold.until = later
 
     renewing = asyncio.create_task(renew())
     try:

@@ -77,9 +77,10 @@ class Loop:
                     await watch.look()
                 answering &= running
                 free = _SLOTS - len(running) + len(answering)
-                claimed = await self._claim(span, job_id, free) if free else []
+                now = self._clock.now()
+                claimed = await self._claim(now, span, job_id, free) if free else []
                 for shard in claimed:
-                    task = asyncio.create_task(self._worker.advance(shard))
+                    task = asyncio.create_task(self._worker.advance(shard, now + span))
                     running.add(task)
                     if shard.state is State.ANSWERING:
                         answering.add(task)
@@ -99,8 +100,7 @@ class Loop:
             if running:
                 await asyncio.gather(*running)
 
-    async def _claim(self, span: float, job_id: str | None, limit: int) -> list[Shard]:
-        now = self._clock.now()
+    async def _claim(self, now: float, span: float, job_id: str | None, limit: int) -> list[Shard]:
         return await asyncio.to_thread(
             self._store.claim,
             self._owner.name,

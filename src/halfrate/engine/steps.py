@@ -117,12 +117,12 @@ class Worker:
         # Parsing results is work for one core: doing several shards at once gains nothing and takes memory.
         self._one_at_a_time = asyncio.Semaphore(1)
 
-    async def advance(self, shard: Shard) -> None:
-        """Do one thing for a claimed shard, and give it back."""
+    async def advance(self, shard: Shard, until: float) -> None:
+        """Do one thing for a claimed shard, and give it back. `until`: when the lease ends that it was claimed with."""
         job = self.site.job(shard.job_id)
         policy = self.site.policy(job)
         try:
-            await self._carry_out(life.decide(shard, policy), shard, job, policy)
+            await self._carry_out(life.decide(shard, policy), shard, job, policy, until)
         except Fenced:
             # Somebody else has stepped this shard since. What they know is newer than what we know.
             return
@@ -141,7 +141,9 @@ class Worker:
                 raise
             self._on_halt(error)
 
-    async def _carry_out(self, command: life.Command, shard: Shard, job: Job, policy: Policy) -> None:
+    async def _carry_out(
+        self, command: life.Command, shard: Shard, job: Job, policy: Policy, until: float
+    ) -> None:
         match command:
             case life.Upload():
                 await self._upload(shard, job, policy)
@@ -155,11 +157,11 @@ class Worker:
                 await self._cancel(shard, policy, batch_id, twin=twin)
             case life.Collect():
                 async with self._one_at_a_time:
-                    await self._collect(shard, job, policy)
+                    await self._collect(shard, job, policy, until)
             case life.CleanUp(strays):
                 await self._clean_up(shard, job, policy, strays=strays)
             case life.Answer(stop):
-                await self._answer(shard, job, policy, stop=stop)
+                await self._answer(shard, job, policy, until, stop=stop)
             case life.GoRealtime() | life.CutDown() | life.LeaveOut() | life.Abandon():
                 await self._step(shard, _here(command), policy)
             case life.Rest():
@@ -186,7 +188,7 @@ class Worker:
         shard = await self._in_thread(self._store.save, meant, self._owner, lease_until=lease_until)
         try:
             # A large file over a slow line outlasts the lease.
-            async with held(self._store, shard, self._owner, self._clock, span, lambda: None):
+            async with held(self._store, shard, self._owner, self._clock, lease_until, span):
                 file_id = await self._adapter(shard).upload(intent)
         except Refused as refusal:
             if refusal.credentials:
@@ -373,8 +375,12 @@ class Worker:
         else:
             await self._step(shard, life.CancelSent(batch_id, twin=twin), policy)
 
-    async def _answer(self, shard: Shard, job: Job, policy: Policy, *, stop: bool) -> None:
-        """Run the attempt's rows in real time, until all are answered or somebody wants it to end."""
+    async def _answer(self, shard: Shard, job: Job, policy: Policy, until: float, *, stop: bool) -> None:
+        """Run the attempt's rows in real time, until all are answered or somebody wants it to end.
+
+        That the journal can be had says only that nobody else writes it now. Another may have taken the shard since it
+        was claimed, been done with it, and have let go of the journal: no row is called once the lease may be over.
+        """
         files = self.site.files(job.id)
         adapter = self._adapter(shard)
         intent = await self._intent(shard, job)
@@ -401,7 +407,7 @@ class Worker:
         told = _Once(lambda: self._note_limits(shard))
         span = lease(policy)
         try:
-            async with held(self._store, shard, self._owner, self._clock, span, ending.set) as hold:
+            async with held(self._store, shard, self._owner, self._clock, until, span, ending.set) as hold:
                 journal = await self._in_thread(
                     Journal,
                     files.results(shard.number, shard.attempt, 0),
@@ -466,9 +472,9 @@ class Worker:
             span = Span(kind=shard.tier, at=self._clock.now(), seconds=tally.seconds, rows=done)
             await self._in_thread(self._store.add_span, shard, span)
 
-    async def _collect(self, shard: Shard, job: Job, policy: Policy) -> None:
+    async def _collect(self, shard: Shard, job: Job, policy: Policy, until: float) -> None:
         # A long download, or a long file, must not outlast the lease: another worker would begin it anew.
-        async with held(self._store, shard, self._owner, self._clock, lease(policy), lambda: None):
+        async with held(self._store, shard, self._owner, self._clock, until, lease(policy)):
             await self._collect_held(shard, job, policy)
 
     async def _collect_held(self, shard: Shard, job: Job, policy: Policy) -> None:

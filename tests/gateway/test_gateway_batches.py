@@ -18,6 +18,7 @@ from halfrate.emulator import Pace
 from halfrate.service.batches import BatchAsk, Keeper
 from halfrate.service.jobs import Service
 from halfrate.service.shelf import Shelf
+from halfrate.store.store import Fenced
 
 from .house import House, chat, lines_of, make, open_house, running, upload, wait
 
@@ -420,6 +421,58 @@ def test_a_step_that_is_done_twice_makes_one_job(house: Callable[..., House]) ->
         again = service.surfaces.claim_batches("other", service.clock.now() + 120, 60.0)[0]
         keeper._submitted(again)
         assert service.jobs() == [job]
+
+
+def test_a_keeper_that_lost_its_batch_touches_no_file_of_the_job_that_another_made(
+    house: Callable[..., House],
+) -> None:
+    """Frozen between its draft and the job, while another makes the job and has it worked on."""
+    at = house()
+    key, text = at.key()
+    file = at.service.surfaces.file(key.team, upload(at.client(text), chat("gpt-4.1-mini", 3)))
+    assert file is not None
+    at.server.stop()
+    with Service(at.service.home) as service:
+        keeper = Keeper(service, Shelf(service.home, service.surfaces, service.clock))
+        batch = keeper.create(key, BatchAsk(file=file, url="/v1/chat/completions"))
+        assert batch is not None
+        keeper.step(service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0])
+        frozen = service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0]
+        (part,) = frozen.batch.parts
+        draft = service.draft(keeper._ask(frozen.batch, part, keeper._folder(frozen.batch) / "input.jsonl"))
+        with Service(at.service.home) as second:
+            other = Keeper(second, Shelf(second.home, second.surfaces, second.clock))
+            other.step(second.surfaces.claim_batches(second.owner, second.clock.now() + 120, 60.0)[0])
+        files = service.files(part.job_id).folder
+        before = sorted((path.name, path.stat().st_ino) for path in files.iterdir())
+        with pytest.raises(Fenced):
+            service.submit(draft, held=frozen)
+        assert sorted((path.name, path.stat().st_ino) for path in files.iterdir()) == before
+        assert not draft.folder.exists()
+        assert len(service.jobs()) == 1
+
+
+def test_what_a_process_left_that_died_before_its_job_was_recorded_is_in_nobodys_way(
+    house: Callable[..., House],
+) -> None:
+    at = house()
+    key, text = at.key()
+    file = at.service.surfaces.file(key.team, upload(at.client(text), chat("gpt-4.1-mini", 3)))
+    assert file is not None
+    at.server.stop()
+    with Service(at.service.home) as service:
+        keeper = Keeper(service, Shelf(service.home, service.surfaces, service.clock))
+        batch = keeper.create(key, BatchAsk(file=file, url="/v1/chat/completions"))
+        assert batch is not None
+        keeper.step(service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0])
+        held = service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0]
+        folder = service.files(held.batch.parts[0].job_id).folder
+        folder.mkdir(parents=True)
+        (folder / "input.jsonl").write_text("half of it")
+        keeper.step(held)
+        (job,) = service.jobs()
+        assert job.rows == 3
+        assert service.files(job.id).snapshot(job.input_format).read_text().count("\n") == 3
 
 
 def test_many_callers_at_once_each_get_their_own(house: Callable[..., House]) -> None:

@@ -20,7 +20,7 @@ from halfrate.core.surface import (
     SurfaceBatch,
     Upload,
 )
-from halfrate.store.store import Fenced, Store
+from halfrate.store.store import Fenced, Guard, Store
 from halfrate.store.surfaces import Held, NoSuchCursor, Order, Page, SurfaceStore
 
 from .databases import Database
@@ -526,17 +526,24 @@ def test_a_job_of_a_batch_is_recorded_for_its_holder_alone(store: Store) -> None
     surfaces.add_batch(a_batch())
     before = held(surfaces, "w", 1.0)
     one = held(surfaces, "w", 1.0 + LEASE)
-    for guard in ((before, "w"), (one, "other")):
+    put: list[str] = []
+    for stale, owner in ((before, "w"), (one, "other")):
         with pytest.raises(Fenced):
-            store.add_job(a_job("job"), shards(2), guard=guard)
+            store.add_job(a_job("job"), shards(2), guard=Guard(stale, owner, lambda: put.append("stale")))
     assert store.jobs() == []
     assert store.shards("job") == []
-    store.add_job(a_job("job"), shards(2), guard=(one, "w"))
+    guard = Guard(one, "w", lambda: put.append("mine"))
+    store.add_job(a_job("job"), shards(2), guard=guard)
     assert [job.id for job in store.jobs()] == ["job"]
+    # Once, though the batch is held as before.
+    with pytest.raises(Fenced):
+        store.add_job(a_job("job"), shards(2), guard=guard)
+    # Files are put in their places by whoever records the job, and by nobody else.
+    assert put == ["mine"]
     # It does not let go of the batch.
     assert surfaces.save_batch(one, "w", one.batch, 200.0)
     with pytest.raises(Fenced):
-        store.add_job(a_job("late"), shards(2, "late"), guard=(one, "w"))
+        store.add_job(a_job("late"), shards(2, "late"), guard=guard)
     assert [job.id for job in store.jobs()] == ["job"]
 
 

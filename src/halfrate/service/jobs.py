@@ -44,7 +44,8 @@ from halfrate.service.forecasts import Score, cache_hits, expected, samples, sco
 from halfrate.service.home import Home
 from halfrate.service.prices import TIERS
 from halfrate.service.report import Prospect, Report
-from halfrate.store.store import Fenced, Store
+from halfrate.store.connector import CommitUnknown
+from halfrate.store.store import Fenced, Guard, Store
 
 if TYPE_CHECKING:
     from halfrate.rows.raw import RawShard
@@ -146,21 +147,34 @@ class Service:
 
         Raises OverBudget, and then discards the draft. `on_budget`: whether a job that would cross a budget is taken
         on all the same, and sent as far as the budget allows. `held`: the batch of the gateway that the job is of, as
-        this process holds it; Fenced, and no job, if it does not any more.
+        this process holds it; Fenced, and no job, if it does not any more, or if the job is there already.
         """
         job = draft.job
         if not job.fetched:
             job = msgspec.structs.replace(job, output=str(_output_place(job)))
         files = self.home.files(job.id)
-        if held is not None:
-            # What a process left that died between the two steps below.
-            files.remove()
-        draft.folder.rename(files.folder)
+
+        def put() -> None:
+            """Give the draft's files their place."""
+            if held is not None:
+                # What a process left that died before it had recorded the job. Nobody else can be about to do so now.
+                files.remove()
+            draft.folder.rename(files.folder)
+            placed.append(files)
+
+        placed: list[JobFiles] = []
+        guard = Guard(held, self.owner, put) if held is not None else None
+        if guard is None:
+            put()
         try:
-            guard = (held, self.owner) if held is not None else None
             self._store.add_job(job, draft.shards, on_budget=on_budget, guard=guard)
-        except (HalfrateError, Fenced):
-            files.remove()
+        except CommitUnknown:
+            # The job may be there, and would need its files.
+            raise
+        except (HalfrateError, Fenced, OSError):
+            for mine in placed:
+                mine.remove()
+            draft.discard()
             raise
         return job
 

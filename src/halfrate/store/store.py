@@ -7,7 +7,7 @@ them from threads.
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -55,6 +55,18 @@ class Fenced(Exception):
     """The record has moved on since it was read: another worker holds it now. What was done is not saved."""
 
 
+class Guard(NamedTuple):
+    """A job is of a batch of the gateway: it is recorded only while `owner` holds that as it was read, and once.
+
+    `put`: gives the job's files their place. Called while nobody else can record the job, so that whoever lost the
+    batch meanwhile touches no files of a job that another has made.
+    """
+
+    held: "Held"
+    owner: str
+    put: Callable[[], None]
+
+
 class Store:
     """The memory of one installation. Made by `Store.open`; safe to use from several threads."""
 
@@ -95,24 +107,31 @@ class Store:
         shards: Sequence[Shard],
         *,
         on_budget: OnBudget = "refuse",
-        guard: "tuple[Held, str] | None" = None,
+        guard: "Guard | None" = None,
     ) -> None:
         """Record a job with all of its shards, or nothing. Raises OverBudget.
 
-        `on_budget`: whether a job that would cross a budget is refused, or taken on to wait. `guard`: the batch of the
-        gateway that it is of, and who holds it; Fenced if that is no longer so.
+        `on_budget`: whether a job that would cross a budget is refused, or taken on to wait. `guard`: on what
+        condition; Fenced where it does not hold.
         """
         with self._connector.writing() as transaction:
-            if guard is not None and not self.surfaces.still_held(transaction, *guard):
-                raise Fenced(job.id)
+            if guard is not None:
+                self._check_guard(transaction, guard, job.id)
             # Two jobs that fit one by one need not fit together.
             transaction.lock("admission")
             stakes = [shard.stake for shard in shards]
             for one in self._budgeting.standings(transaction, job.created_at, Terms.of(job)):
                 check_job(one, job.held, stakes, on_budget, hoped=job.cache.hoped)
+            if guard is not None:
+                guard.put()
             transaction.execute(sql.ADD_JOB, job_params(job))
             for shard in shards:
                 transaction.execute(sql.ADD_SHARD, shard_params(shard))
+
+    def _check_guard(self, transaction: Transaction, guard: "Guard", job_id: str) -> None:
+        held = self.surfaces.still_held(transaction, guard.held, guard.owner)
+        if not held or transaction.fetch_one(sql.JOB, {"id": job_id}) is not None:
+            raise Fenced(job_id)
 
     def job(self, job_id: str) -> Job | None:
         with self._connector.reading() as transaction:

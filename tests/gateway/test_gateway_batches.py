@@ -19,6 +19,7 @@ from halfrate.service.batches import BatchAsk, Keeper
 from halfrate.service.jobs import Service
 from halfrate.service.shelf import Shelf
 from halfrate.store.store import Fenced
+from halfrate.store.surfaces import Held
 
 from .house import House, chat, lines_of, make, open_house, running, upload, wait
 
@@ -473,6 +474,29 @@ def test_what_a_process_left_that_died_before_its_job_was_recorded_is_in_nobodys
         (job,) = service.jobs()
         assert job.rows == 3
         assert service.files(job.id).snapshot(job.input_format).read_text().count("\n") == 3
+
+
+def test_a_batch_that_meets_a_defect_keeps_no_other_from_going_on(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = house()
+    client = at.client(at.key()[1])
+    step = Keeper.step
+
+    def defective(keeper: Keeper, held: Held) -> None:
+        if (held.batch.metadata or {}).get("luck") == "bad":
+            raise ZeroDivisionError("a prompt: What is 1 plus 1?")
+        step(keeper, held)
+
+    monkeypatch.setattr(Keeper, "step", defective)
+    unlucky = make(client, chat("gpt-4.1-mini", 2), metadata={"luck": "bad"})
+    assert wait(client, make(client, chat("gpt-4.1-mini", 2))).status == "completed"
+    assert client.batches.retrieve(unlucky.id).status == "validating"
+    log = at.log.getvalue()
+    assert "ZeroDivisionError" in log
+    assert unlucky.id in log
+    # What a defect says may repeat what was sent.
+    assert "What is 1" not in log
 
 
 def test_many_callers_at_once_each_get_their_own(house: Callable[..., House]) -> None:

@@ -60,7 +60,7 @@ class Gateway:
         self._running = running
         self._limits = limits or Limits()
         self.shelf = Shelf(service.home, service.surfaces, service.clock)
-        self.keeper = Keeper(service, self.shelf, self._told)
+        self.keeper = Keeper(service, self.shelf, self._told, log.failed)
         self.app: ASGIApp = Door(self._router(), service.keys.authenticate_now, log)
 
     def _router(self) -> Starlette:

@@ -93,7 +93,8 @@ class CannotCancel(Exception):
 class Keeper:
     """Makes batches and carries them on. Its methods wait for the disk, but for `run`: call them in threads.
 
-    `say` receives what somebody who runs the gateway should know: an event and what it is about.
+    `say` receives what somebody who runs the gateway should know: an event and what it is about. `failed` receives a
+    defect that a batch met, and the batch's id; without it `run` ends with that.
     """
 
     def __init__(
@@ -101,10 +102,12 @@ class Keeper:
         service: Service,
         shelf: Shelf,
         say: Callable[[str, str, str], None] = lambda _event, _batch, _why: None,
+        failed: Callable[[Exception, str], None] | None = None,
     ) -> None:
         self._service = service
         self._shelf = shelf
         self._say = say
+        self._failed = failed
         self._store = service.surfaces
         self._forms: dict[Surface, Form] = {
             "openai": OpenAIForm(shelf.places),
@@ -286,7 +289,14 @@ class Keeper:
         while not (await asyncio.wait({step}, timeout=_LEASE / 3))[0]:
             until = self._service.clock.now() + _LEASE
             await asyncio.to_thread(self._store.extend_batch, held, self._owner, until)
-        await step
+        try:
+            await step
+        except Exception as error:
+            # A defect that one batch meets must not keep all others from going on. It is tried again when its lease
+            # is over.
+            if self._failed is None:
+                raise
+            self._failed(error, held.batch.id)
 
     def step(self, held: Held) -> None:
         """Do what is next for a batch, and put it back."""

@@ -56,7 +56,7 @@ INPUTS: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
     "other batch form": (
         "in.jsonl",
         '{"custom_id":"a","params":{"model":"m"}}\n',
-        ("anthropic", "batch file"),
+        ("a list of Anthropic batch requests", "--prompt has no place"),
     ),
 }
 

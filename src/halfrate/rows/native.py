@@ -50,6 +50,11 @@ _FORMS: Final[dict[NativeForm, _Form]] = {
 }
 
 
+def form_title(form: NativeForm) -> str:
+    """What to call a batch file of that form, as in "an OpenAI batch file"."""
+    return _FORMS[form].title
+
+
 class _PlainHead(msgspec.Struct, gc=False):
     """The same of a form that names its model once for the whole batch, if it does."""
 

@@ -38,7 +38,7 @@ from halfrate.rows.collect import COLUMNS
 from halfrate.rows.detect import Detected, sniff
 from halfrate.rows.jsonl import JsonlTable
 from halfrate.rows.leads import FirstRows, LeadCount, LeadMarks, Leads
-from halfrate.rows.native import NativeBlock, NativeTable
+from halfrate.rows.native import NativeBlock, NativeTable, form_title
 from halfrate.rows.output import output_format
 from halfrate.rows.requests import Encoded, RequestWriter
 from halfrate.rows.template import after_head, parse_template
@@ -626,7 +626,7 @@ def _spec(ask: Ask, adapter: Adapter, provider: str, model: str, native: NativeF
         for option, value in shaping.items():
             if value is not None:
                 raise UsageError(
-                    f"The input is a batch file of {facts.title}'s and is run as it is: {option} has no place in it."
+                    f"The input is {form_title(native)} and is run as it is: {option} has no place in it."
                 )
     elif ask.prompt is None:
         raise UsageError(

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -497,6 +498,23 @@ def test_a_batch_that_meets_a_defect_keeps_no_other_from_going_on(
     assert unlucky.id in log
     # What a defect says may repeat what was sent.
     assert "What is 1" not in log
+
+
+def test_what_processes_left_that_died_is_swept_up_and_nothing_else(house: Callable[..., House]) -> None:
+    at = house(pace=SLOW)
+    client = at.client(at.key()[1])
+    running = make(client, chat("gpt-4.1-mini", 2))
+    gateway = at.service.home.root / "gateway"
+    (gateway / "batches" / "batch_nobodys").mkdir()
+    (gateway / "batches" / "batch_fresh").mkdir()
+    (gateway / "files" / "file-nobodys").write_text("x")
+    yesterday = time.time() - 100_000
+    for path in (*(gateway / "files").iterdir(), *(gateway / "batches").iterdir()):
+        if path.name != "batch_fresh":
+            os.utime(path, (yesterday, yesterday))
+    Shelf(at.service.home, at.service.surfaces, at.service.clock).sweep_orphans()
+    assert {path.name for path in (gateway / "batches").iterdir()} == {running.id, "batch_fresh"}
+    assert {path.name for path in (gateway / "files").iterdir()} == {running.input_file_id}
 
 
 def test_many_callers_at_once_each_get_their_own(house: Callable[..., House]) -> None:

@@ -128,6 +128,10 @@ class Shelves:
         """All files that are whole since before a moment; each has its id for a name."""
         return _older(self._root / "files", before)
 
+    def batches(self, before: float) -> Iterator[Path]:
+        """Folders of batches that were begun before a moment; each has its id for a name."""
+        return _older(self._root / "batches", before)
+
     def _parts(self, upload_id: str) -> Path:
         return self._root / "parts" / _checked(upload_id)
 

@@ -176,10 +176,15 @@ class Shelf:
             path.unlink(missing_ok=True)
 
     def sweep_orphans(self) -> None:
-        """Remove what a process left on the shelf that died before it had recorded it. Looks at every file."""
-        for path in self.places.files(self._clock.now() - _STRAY):
+        """Remove what processes left that died: files that they had not recorded, and what batches were made of that
+        have come to their end. Looks at every file."""
+        before = self._clock.now() - _STRAY
+        for path in self.places.files(before):
             if not self._store.has_file(path.name):
                 path.unlink(missing_ok=True)
+        for folder in self.places.batches(before):
+            if not self._store.is_open(folder.name):
+                self.places.drop_batch(folder.name)
 
     def problem(self) -> str:
         """Why no file can be taken in now, "" if nothing is wrong."""

@@ -126,6 +126,9 @@ RETURNING record, version
 """
 """Takes batches that should be looked at, the longest due first."""
 
+OPEN_SURFACE_BATCH: Final = "SELECT 1 FROM surface_batch WHERE id = :id AND next_at IS NOT NULL"
+"""Whether a batch, whosever it is, is still to come to its end."""
+
 NEXT_SURFACE_BATCH: Final = """
 SELECT next_at FROM surface_batch WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1
 """

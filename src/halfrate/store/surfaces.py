@@ -189,6 +189,11 @@ class SurfaceStore:
         held = [Held(_decoded(row, SurfaceBatch), row[1]) for row in rows]
         return sorted(held, key=lambda one: (one.batch.created_at, one.batch.id))
 
+    def is_open(self, batch_id: str) -> bool:
+        """Whether any team has a batch of that id that has not come to its end."""
+        with self._connector.reading() as transaction:
+            return transaction.fetch_one(sql.OPEN_SURFACE_BATCH, {"id": batch_id}) is not None
+
     def next_batch(self) -> float | None:
         """When the next batch should be looked at; None where none is open."""
         with self._connector.reading() as transaction:

@@ -244,6 +244,23 @@ def test_batches_are_listed_page_by_page_the_newest_first(house: Callable[..., H
         client.batches.list(limit=101)
 
 
+@pytest.mark.parametrize("name", ["batch_none", "%00", "%E2%98%83", "..%2Fbatches", "a" * 3_000])
+def test_ids_that_there_are_not_are_answered_as_such(house: Callable[..., House], name: str) -> None:
+    at = house()
+    client = at.client(at.key()[1])
+    with pytest.raises(openai.NotFoundError):
+        client.get(f"/batches/{name}", cast_to=openai.types.Batch)
+    with pytest.raises(openai.NotFoundError):
+        client.post(f"/batches/{name}/cancel", cast_to=openai.types.Batch)
+    with pytest.raises(openai.BadRequestError):
+        client.get(f"/batches?after={name}", cast_to=object)
+    with pytest.raises(openai.BadRequestError, match="input_file_id"):
+        client.batches.create(
+            input_file_id="\0" + name, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+    assert "defect" not in at.log.getvalue()
+
+
 def test_what_is_one_teams_does_not_exist_for_another(house: Callable[..., House]) -> None:
     at = house()
     mine = at.client(at.key("mine", team="search")[1])

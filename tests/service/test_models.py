@@ -46,7 +46,9 @@ def test_a_name_means_one_account_and_model(name: str, model: str) -> None:
 
 
 @pytest.mark.usefixtures("accounts")
-@pytest.mark.parametrize("name", ["", "/", "openai/", "nobody-s-model-9", "nobody/model-9"])
+@pytest.mark.parametrize(
+    "name", ["", "/", "openai/", "nobody-s-model-9", "nobody/model-9", "openai/a\0b", "openai/" + "a" * 999]
+)
 def test_a_name_that_nobody_knows_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         resolve(name)

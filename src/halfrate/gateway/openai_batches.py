@@ -12,7 +12,7 @@ from halfrate.base.errors import UsageError
 from halfrate.core.surface import BATCH_OUTPUT, BatchState, StoredFile, SurfaceBatch
 from halfrate.gateway.calls import key_of, read_json, reply, tags_of, whole_number
 from halfrate.gateway.errors import ApiError, invalid, missing, required
-from halfrate.gateway.openai_files import ExpiresAfter, life_of
+from halfrate.gateway.openai_files import ExpiresAfter, is_plain, life_of
 from halfrate.service.batches import URLS, BatchAsk, CannotCancel, Keeper
 from halfrate.service.deadlines import deadline_at
 from halfrate.store.surfaces import NoSuchCursor
@@ -75,10 +75,12 @@ class OpenAIBatches:
         limit = whole_number(request, "limit", 20, 1, 100)
         after = request.query_params.get("after", "")
         team = key_of(request).team
+        if not is_plain(after):
+            raise _no_cursor(after)
         try:
             page = await asyncio.to_thread(self._keeper.page, team, "openai", after=after, limit=limit)
         except NoSuchCursor:
-            raise invalid(f"Invalid 'after': there is no batch '{after}'.", "after") from None
+            raise _no_cursor(after) from None
         data = list(map(view, page.items))
         first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
         return reply(
@@ -86,14 +88,14 @@ class OpenAIBatches:
         )
 
     async def retrieve(self, request: Request) -> Response:
-        batch_id = request.path_params["id"]
+        batch_id = _named(request)
         batch = await asyncio.to_thread(self._keeper.find, key_of(request).team, "openai", batch_id)
         if batch is None:
             raise _no_batch(batch_id)
         return reply(view(batch))
 
     async def cancel(self, request: Request) -> Response:
-        batch_id = request.path_params["id"]
+        batch_id = _named(request)
         try:
             batch = await asyncio.to_thread(self._keeper.cancel, key_of(request).team, "openai", batch_id)
         except CannotCancel as error:
@@ -106,7 +108,8 @@ class OpenAIBatches:
     def _input(self, team: str, asked: _Create) -> StoredFile:
         if asked.input_file_id is None:
             raise required("input_file_id")
-        file = self._keeper.file(team, asked.input_file_id)
+        plain = is_plain(asked.input_file_id)
+        file = self._keeper.file(team, asked.input_file_id) if plain else None
         if file is None:
             raise _no_file(asked.input_file_id)
         if file.purpose == BATCH_OUTPUT:
@@ -194,6 +197,18 @@ def _metadata(given: dict[str, str] | None) -> dict[str, str] | None:
             )
             raise invalid(message, "metadata", code="string_above_max_length")
     return given
+
+
+def _named(request: Request) -> str:
+    """The batch that a call names, if it can be one of ours."""
+    batch_id: str = request.path_params["id"]
+    if not is_plain(batch_id):
+        raise _no_batch(batch_id)
+    return batch_id
+
+
+def _no_cursor(after: str) -> ApiError:
+    return invalid(f"Invalid 'after': there is no batch '{after}'.", "after")
 
 
 def _no_batch(batch_id: str) -> ApiError:

@@ -1,13 +1,16 @@
 """Models as callers of the gateway name them, and which there are."""
 
 import functools
+from typing import Final
 
 import msgspec
 
-from halfrate.base.errors import HalfrateError
+from halfrate.base.errors import HalfrateError, UsageError
 from halfrate.providers.accounts import load_settings
 from halfrate.providers.registry import account_of, provider_behind, provider_names
 from halfrate.service.prices import MAKERS, named_model, price_book
+
+_LONGEST: Final = 256
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -23,6 +26,10 @@ def resolve(name: str) -> str:
 
     Raises UsageError for a name that nobody knows.
     """
+    if not name.isprintable() or len(name) > _LONGEST:
+        raise UsageError(
+            "There is no model of that name: it is too long, or has characters that no name has."
+        )
     before, slash, rest = name.partition("/")
     if slash and rest and provider_behind(before) in provider_names():
         return name

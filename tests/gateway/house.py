@@ -60,7 +60,11 @@ class House:
 
 @contextmanager
 def open_house(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *faults: str, pace: Pace | None = None
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *faults: str,
+    pace: Pace | None = None,
+    database: str | None = None,
 ) -> Generator[House]:
     clock = ScaledClock()
     with (
@@ -72,7 +76,10 @@ def open_house(
                 monkeypatch.setenv(name, value)
         monkeypatch.setenv("OPENAI_API_KEY", PROVIDER_KEY)
         monkeypatch.setenv("HALFRATE_SETTINGS", str(write_settings(folder)))
-        with Service(Home(root=folder / "home", timing=QUICK)) as service, running(service) as (server, log):
+        with (
+            Service(Home(root=folder / "home", timing=QUICK, server=database)) as service,
+            running(service) as (server, log),
+        ):
             house = House(emulator, clock, service, server)
             house.log = log
             yield house

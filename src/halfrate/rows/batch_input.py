@@ -65,17 +65,20 @@ def check_batch_input(path: Path, url: str, *, most_rows: int) -> Checked:
     with path.open("rb") as stream:
         for number, text in _numbered(stream):
             reader.take(text, number)
-            if len(reader.faults) >= _MOST_FAULTS:
+            # What is beyond any bound is not read to its end: what is remembered of it would have none either.
+            if (
+                len(reader.faults) >= _MOST_FAULTS
+                or reader.rows > most_rows
+                or len(reader.models) > _MOST_MODELS
+            ):
                 break
     if not reader.rows and not reader.faults:
         reader.fault("empty_file", "The input file is empty.", None)
     if reader.rows > most_rows:
-        message = f"The input file has {reader.rows:,} requests; a batch may have {most_rows:,}."
+        message = f"The input file has more requests than the {most_rows:,} that a batch may have."
         reader.fault("too_many_tasks", message, None)
     if len(reader.models) > _MOST_MODELS:
-        message = (
-            f"The requests name {len(reader.models):,} models; those of a batch may name {_MOST_MODELS}."
-        )
+        message = f"The requests name more models than the {_MOST_MODELS} that those of a batch may."
         reader.fault("too_many_models", message, None, "body.model")
     models = (ModelRows(name, rows, line) for name, (rows, line) in reader.models.items())
     return Checked(tuple(models), tuple(reader.faults))

@@ -160,9 +160,7 @@ class Service:
                 # What a process left that died before it had recorded the job. Nobody else can be about to do so now.
                 files.remove()
             draft.folder.rename(files.folder)
-            placed.append(files)
 
-        placed: list[JobFiles] = []
         guard = Guard(held, self.owner, put) if held is not None else None
         if guard is None:
             put()
@@ -172,8 +170,9 @@ class Service:
             # The job may be there, and would need its files.
             raise
         except (HalfrateError, Fenced, OSError):
-            for mine in placed:
-                mine.remove()
+            # In a batch's job's place another may have put its files by now: whoever holds the batch clears it.
+            if held is None:
+                files.remove()
             draft.discard()
             raise
         return job

@@ -127,7 +127,7 @@ def _others(turn: _Turn, waiting: dict[str, str]) -> list[dict[str, Any]]:
             parts.append(_image(block))
         elif kind == "tool_result" and turn.role == "user":
             # Anthropic refuses it as well: "Messages following tool_use blocks must begin with a matching number of
-            # tool_result blocks" (apify/tester-mcp-client, issue 12).
+            # tool_result blocks".
             if parts:
                 raise block.refusal("type", "is 'tool_result' after other content: results stand first")
             results.append(_result(block, waiting))

@@ -17,15 +17,20 @@ from openai.types import Batch
 
 from halfrate.base.clock import SystemClock
 from halfrate.core.keys import Key
+from halfrate.core.surface import StoredFile, SurfaceBatch
 from halfrate.emulator import Emulator, Pace, ScaledClock
 from halfrate.gateway.logs import Log
 from halfrate.gateway.server import Server
+from halfrate.service.batches import BatchAsk, Keeper
 from halfrate.service.home import Home, Timing
 from halfrate.service.jobs import Service
+from halfrate.service.shelf import Shelf
+from halfrate.store.surfaces import Held
 
 from ..service.providers import VARIABLES, write_settings
 
 QUICK = Timing(settle=0.5, poll_first=0.02, poll_most=0.1, backoff_first=0.02, quota_wait=0.05)
+SLOW = Pace(validate=0.0, queue=0.0, per_1000_rows=10_000_000.0, finalize=0.0, cancel=0.0)
 ENDED = {"completed", "failed", "expired", "cancelled"}
 PROVIDER_KEY = "sk-provider-7f3a9c1e55d0"
 
@@ -56,6 +61,48 @@ class House:
     def paid_twice(self) -> int:
         """Rows that the meter billed more than once."""
         return self.meter()["fingerprints_billed_again"]
+
+    def stored(self, key: Key, text: str, lines: Iterable[Any]) -> StoredFile:
+        """A file that a caller has uploaded, as the store knows it."""
+        file = self.service.surfaces.file(key.team, upload(self.client(text), lines))
+        assert file is not None
+        return file
+
+
+class ByHand:
+    """A keeper of batches whose steps a test takes itself."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.shelf = Shelf(service.home, service.surfaces, service.clock)
+        self.keeper = Keeper(service, self.shelf)
+
+    def create(self, key: Key, file: StoredFile) -> SurfaceBatch:
+        batch = self.keeper.create(key, BatchAsk(file=file, url="/v1/chat/completions"))
+        assert batch is not None
+        return batch
+
+    def claim(self, ahead: float = 1.0, owner: str = "") -> Held:
+        """The one batch that is due in so many seconds."""
+        now = self.service.clock.now()
+        (held,) = self.service.surfaces.claim_batches(owner or self.service.owner, now + ahead, 60.0)
+        return held
+
+    def step(self, ahead: float = 1.0) -> SurfaceBatch:
+        """Do what is next for that batch; the batch as it is then."""
+        held = self.claim(ahead)
+        self.keeper.step(held)
+        batch = self.keeper.find(held.batch.team, held.batch.surface, held.batch.id)
+        assert batch is not None
+        return batch
+
+
+@contextmanager
+def by_hand(at: House) -> Generator[ByHand]:
+    """A keeper in place of a gateway, which ends."""
+    end(at.server)
+    with Service(at.service.home) as service:
+        yield ByHand(service)
 
 
 @contextmanager
@@ -90,7 +137,7 @@ def running(service: Service) -> Generator[tuple[Server, io.StringIO]]:
     """The gateway over a service, in a thread, until the end of the block."""
     text = io.StringIO()
     server = Server(service, Log(SystemClock(), text), port=0)
-    thread = threading.Thread(target=lambda: asyncio.run(server.run()))
+    thread = threading.Thread(target=lambda: asyncio.run(server.run()), name=_thread_of(server))
     thread.start()
     try:
         deadline = time.monotonic() + 20
@@ -100,9 +147,33 @@ def running(service: Service) -> Generator[tuple[Server, io.StringIO]]:
             time.sleep(0.01)
         yield server, text
     finally:
-        server.stop()
-        thread.join(30)
-        assert not thread.is_alive()
+        end(server)
+
+
+def end(server: Server) -> None:
+    """Stop a gateway that is `running`, and wait until nothing of it goes on."""
+    server.stop()
+    for thread in threading.enumerate():
+        if thread.name == _thread_of(server):
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def _thread_of(server: Server) -> str:
+    return f"gateway at {server.url}"
+
+
+def until_sent(at: House) -> None:
+    deadline = time.monotonic() + 20
+    while not at.meter()["creates_received"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ledger_is_meter(at: House) -> None:
+    (line,) = at.service.costs(by=())
+    assert line.cost == int(at.meter()["picodollars"])
+    assert not at.paid_twice()
 
 
 def chat(model: str, count: int, *, url: str = "/v1/chat/completions") -> list[dict[str, Any]]:

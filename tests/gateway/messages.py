@@ -7,12 +7,7 @@ from typing import Any
 import anthropic
 from anthropic.types.messages import MessageBatch
 
-from halfrate.emulator import Pace
-
-from .house import House
-
 CLAUDE = "claude-haiku-4-5"
-SLOW = Pace(validate=0.0, queue=0.0, per_1000_rows=10_000_000.0, finalize=0.0, cancel=0.0)
 
 
 def request(custom_id: str, model: Any = CLAUDE, **params: Any) -> dict[str, Any]:
@@ -53,16 +48,3 @@ def results_of(client: anthropic.Anthropic, batch: MessageBatch) -> dict[str, An
     kinds = [result.type for result in found.values()]
     assert batch.request_counts.model_dump() == counts(**{kind: kinds.count(kind) for kind in set(kinds)})
     return found
-
-
-def until_sent(at: House) -> None:
-    deadline = time.monotonic() + 20
-    while not at.meter()["creates_received"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def ledger_is_meter(at: House) -> None:
-    (line,) = at.service.costs(by=())
-    assert line.cost == int(at.meter()["picodollars"])
-    assert not at.paid_twice()

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -14,24 +12,13 @@ from anthropic.types.messages import MessageBatch
 
 from halfrate.core.budgets import Budget
 from halfrate.core.surface import BatchState
-from halfrate.service.batches import Keeper, MessagesAsk
-from halfrate.service.jobs import Service
-from halfrate.service.shelf import Shelf
+from halfrate.service.batches import MessagesAsk
 
-from .house import House, open_house
-from .messages import CLAUDE, SLOW, counts, ledger_is_meter, make, request, results_of, until_sent, wait
+from .house import SLOW, House, by_hand, ledger_is_meter, until_sent
+from .messages import CLAUDE, counts, make, request, results_of, wait
 
 BAD = "invalid_request_error"
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., House]]:
-    """Opens gateways: `house("create-lost")`. They end with the test."""
-    with ExitStack() as stack:
-        yield lambda *faults, **options: stack.enter_context(
-            open_house(tmp_path, monkeypatch, *faults, **options)
-        )
 
 
 @pytest.mark.parametrize("model", [CLAUDE, f"anthropic/{CLAUDE}"])
@@ -260,13 +247,11 @@ def test_cancelled_before_it_was_looked_at_or_while_it_is_finalizing_every_row_h
 ) -> None:
     at = house()
     key, _ = at.key()
-    at.server.stop()
-    with Service(at.service.home) as service:
-        shelf = Shelf(service.home, service.surfaces, service.clock)
-        keeper = Keeper(service, shelf)
+    with by_hand(at) as hand:
+        service, keeper = hand.service, hand.keeper
 
         def made() -> str:
-            body = shelf.incoming()
+            body = hand.shelf.incoming()
             body.write(json.dumps({"requests": [request("a"), request("b", "none")]}).encode())
             try:
                 return keeper.create_messages(key, MessagesAsk(body_digest="d"), body).id
@@ -274,11 +259,7 @@ def test_cancelled_before_it_was_looked_at_or_while_it_is_finalizing_every_row_h
                 body.close()
 
         def step() -> BatchState:
-            (held,) = service.surfaces.claim_batches(service.owner, service.clock.now() + 100, 60.0)
-            keeper.step(held)
-            found = keeper.find(key.team, "anthropic", held.batch.id)
-            assert found is not None
-            return found.state
+            return hand.step(100).state
 
         early = made()
         keeper.cancel(key.team, "anthropic", early)

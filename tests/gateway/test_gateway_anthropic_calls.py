@@ -1,9 +1,7 @@
 """Whose Anthropic batches are, which there are, and how long they are kept: through the official SDK."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -13,19 +11,10 @@ import pytest
 from halfrate.base.clock import SystemClock
 from halfrate.service.jobs import Service
 
-from .house import House, open_house, running
-from .messages import SLOW, counts, make, request, results_of, until_sent, wait
+from .house import SLOW, House, running, until_sent
+from .messages import counts, make, request, results_of, wait
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., House]]:
-    """Opens gateways: `house("create-lost")`. They end with the test."""
-    with ExitStack() as stack:
-        yield lambda *faults, **options: stack.enter_context(
-            open_house(tmp_path, monkeypatch, *faults, **options)
-        )
 
 
 def test_an_ended_batch_can_be_deleted_with_its_results(house: Callable[..., House]) -> None:

@@ -5,9 +5,7 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -15,31 +13,28 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from halfrate.core.surface import BatchState
-from halfrate.emulator import Pace
-from halfrate.service.batches import BatchAsk, Keeper
+from halfrate.service.batches import Keeper
 from halfrate.service.jobs import Service
 from halfrate.service.shelf import Shelf
 from halfrate.store.store import Fenced
 from halfrate.store.surfaces import Held
 
-from .house import House, chat, lines_of, make, open_house, running, upload, wait
+from .house import (
+    SLOW,
+    ByHand,
+    House,
+    by_hand,
+    chat,
+    ledger_is_meter,
+    lines_of,
+    make,
+    running,
+    until_sent,
+    upload,
+    wait,
+)
 
-SLOW = Pace(validate=0.0, queue=0.0, per_1000_rows=10_000_000.0, finalize=0.0, cancel=0.0)
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., House]]:
-    """Opens gateways: `house("create-lost")`. They end with the test."""
-    with ExitStack() as stack:
-        yield lambda *faults, **options: stack.enter_context(
-            open_house(tmp_path, monkeypatch, *faults, **options)
-        )
-
-
-def ledger_is_meter(house: House) -> None:
-    (line,) = house.service.costs(by=())
-    assert line.cost == int(house.meter()["picodollars"])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +65,6 @@ def test_a_batch_on_any_provider_comes_back_in_openais_form(house: Callable[...,
     used = [line["response"]["body"]["usage"]["total_tokens"] for line in found]
     assert batch.usage.total_tokens == sum(used)
     assert batch.error_file_id is None
-    assert not at.paid_twice()
     ledger_is_meter(at)
     # At a deadline of its own a batch's rows would be run in real time; at 24h they never are.
     assert {line.keys for line in at.service.costs(by=("tier",))} == {("batch",)}
@@ -168,10 +162,7 @@ def test_a_cancelled_batch_delivers_what_was_finished(house: Callable[..., House
     at = house(pace=SLOW)
     client = at.client(at.key()[1])
     batch = make(client, chat("gpt-4.1-mini", 6))
-    deadline = time.monotonic() + 20
-    while not at.meter()["creates_received"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until_sent(at)
     assert client.batches.cancel(batch.id).status == "cancelling"
     assert client.batches.cancel(batch.id).status in {"cancelling", "cancelled"}
     batch = wait(client, batch)
@@ -186,16 +177,13 @@ def test_a_cancelled_batch_delivers_what_was_finished(house: Callable[..., House
 
 
 def test_a_batch_that_is_cancelled_before_it_was_looked_at_sends_nothing(
-    tmp_path: Path, house: Callable[..., House]
+    house: Callable[..., House],
 ) -> None:
     at = house()
     key, text = at.key()
-    file = at.service.surfaces.file(key.team, upload(at.client(text), chat("gpt-4.1-mini", 4)))
-    assert file is not None
-    keeper = Keeper(at.service, Shelf(at.service.home, at.service.surfaces, at.service.clock))
-    batch = keeper.create(key, BatchAsk(file=file, url="/v1/chat/completions"))
-    assert batch is not None
-    keeper.cancel(key.team, "openai", batch.id)
+    beside = ByHand(at.service)
+    batch = beside.create(key, at.stored(key, text, chat("gpt-4.1-mini", 4)))
+    beside.keeper.cancel(key.team, "openai", batch.id)
     assert wait(at.client(text), at.client(text).batches.retrieve(batch.id)).status == "cancelled"
     assert at.meter()["rows_received"] == 0
 
@@ -372,15 +360,12 @@ def test_results_are_files_with_a_life_of_their_own(house: Callable[..., House])
         client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
 
 
-def test_a_gateway_that_ends_is_gone_on_from_by_the_next(house: Callable[..., House], tmp_path: Path) -> None:
+def test_a_gateway_that_ends_is_gone_on_from_by_the_next(house: Callable[..., House]) -> None:
     at = house(pace=SLOW)
     _, text = at.key()
     client = at.client(text)
     batch = make(client, chat("gpt-4.1-mini", 6))
-    deadline = time.monotonic() + 20
-    while not at.meter()["creates_received"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until_sent(at)
     at.server.stop()
     at.clock.advance(86_000)
     with Service(at.service.home) as service, running(service) as (server, _):
@@ -392,32 +377,20 @@ def test_a_gateway_that_ends_is_gone_on_from_by_the_next(house: Callable[..., Ho
     assert not at.paid_twice()
 
 
-def test_a_keeper_that_lost_its_batch_makes_no_job_of_it(house: Callable[..., House], tmp_path: Path) -> None:
+def test_a_keeper_that_lost_its_batch_makes_no_job_of_it(house: Callable[..., House]) -> None:
     """Frozen between the draft and the job, while the caller cancels."""
     at = house()
     key, text = at.key()
-    file = at.service.surfaces.file(key.team, upload(at.client(text), chat("gpt-4.1-mini", 3)))
-    assert file is not None
-    # A gateway without a keeper of its own: this test is the keeper.
-    at.server.stop()
-    with Service(at.service.home) as service:
-        keeper = Keeper(service, Shelf(service.home, service.surfaces, service.clock))
-        batch = keeper.create(key, BatchAsk(file=file, url="/v1/chat/completions"))
-        assert batch is not None
-        now = service.clock.now()
-        (planned,) = service.surfaces.claim_batches(service.owner, now, 60.0)
-        keeper.step(planned)
-        (held,) = service.surfaces.claim_batches(service.owner, now + 1, 60.0)
-        assert held.batch.parts
-        keeper.cancel(key.team, "openai", batch.id)
-        keeper.step(held)
-        assert service.jobs() == []
-        assert list((service.home.root / "jobs").iterdir()) == []
-        (cancelling,) = service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)
-        keeper.step(cancelling)
-        ended = keeper.find(key.team, "openai", batch.id)
-        assert ended is not None
-        assert ended.state is BatchState.CANCELLED
+    file = at.stored(key, text, chat("gpt-4.1-mini", 3))
+    with by_hand(at) as hand:
+        batch = hand.create(key, file)
+        assert hand.step().parts
+        held = hand.claim()
+        hand.keeper.cancel(key.team, "openai", batch.id)
+        hand.keeper.step(held)
+        assert hand.service.jobs() == []
+        assert list((hand.service.home.root / "jobs").iterdir()) == []
+        assert hand.step().state is BatchState.CANCELLED
     assert at.meter()["rows_received"] == 0
 
 
@@ -425,21 +398,15 @@ def test_a_step_that_is_done_twice_makes_one_job(house: Callable[..., House]) ->
     """Killed between the job and the record of it."""
     at = house()
     key, text = at.key()
-    file = at.service.surfaces.file(key.team, upload(at.client(text), chat("gpt-4.1-mini", 3)))
-    assert file is not None
-    at.server.stop()
-    with Service(at.service.home) as service:
-        keeper = Keeper(service, Shelf(service.home, service.surfaces, service.clock))
-        batch = keeper.create(key, BatchAsk(file=file, url="/v1/chat/completions"))
-        assert batch is not None
-        keeper.step(service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0])
-        held = service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0]
-        keeper._submitted(held)
-        (job,) = service.jobs()
+    file = at.stored(key, text, chat("gpt-4.1-mini", 3))
+    with by_hand(at) as hand:
+        hand.create(key, file)
+        hand.step()
+        hand.keeper._submitted(hand.claim())
+        (job,) = hand.service.jobs()
         # Its lease ends, and another takes it.
-        again = service.surfaces.claim_batches("other", service.clock.now() + 120, 60.0)[0]
-        keeper._submitted(again)
-        assert service.jobs() == [job]
+        hand.keeper._submitted(hand.claim(120, "other"))
+        assert hand.service.jobs() == [job]
 
 
 def test_a_keeper_that_lost_its_batch_touches_no_file_of_the_job_that_another_made(
@@ -448,20 +415,16 @@ def test_a_keeper_that_lost_its_batch_touches_no_file_of_the_job_that_another_ma
     """Frozen between its draft and the job, while another makes the job and has it worked on."""
     at = house()
     key, text = at.key()
-    file = at.service.surfaces.file(key.team, upload(at.client(text), chat("gpt-4.1-mini", 3)))
-    assert file is not None
-    at.server.stop()
-    with Service(at.service.home) as service:
-        keeper = Keeper(service, Shelf(service.home, service.surfaces, service.clock))
-        batch = keeper.create(key, BatchAsk(file=file, url="/v1/chat/completions"))
-        assert batch is not None
-        keeper.step(service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0])
-        frozen = service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0]
+    file = at.stored(key, text, chat("gpt-4.1-mini", 3))
+    with by_hand(at) as hand:
+        service, keeper = hand.service, hand.keeper
+        hand.create(key, file)
+        hand.step()
+        frozen = hand.claim()
         (part,) = frozen.batch.parts
         draft = service.draft(keeper._ask(frozen.batch, part, keeper._folder(frozen.batch) / "input.jsonl"))
         with Service(at.service.home) as second:
-            other = Keeper(second, Shelf(second.home, second.surfaces, second.clock))
-            other.step(second.surfaces.claim_batches(second.owner, second.clock.now() + 120, 60.0)[0])
+            ByHand(second).step(120)
         files = service.files(part.job_id).folder
         before = sorted((path.name, path.stat().st_ino) for path in files.iterdir())
         with pytest.raises(Fenced):
@@ -476,19 +439,16 @@ def test_what_a_process_left_that_died_before_its_job_was_recorded_is_in_nobodys
 ) -> None:
     at = house()
     key, text = at.key()
-    file = at.service.surfaces.file(key.team, upload(at.client(text), chat("gpt-4.1-mini", 3)))
-    assert file is not None
-    at.server.stop()
-    with Service(at.service.home) as service:
-        keeper = Keeper(service, Shelf(service.home, service.surfaces, service.clock))
-        batch = keeper.create(key, BatchAsk(file=file, url="/v1/chat/completions"))
-        assert batch is not None
-        keeper.step(service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0])
-        held = service.surfaces.claim_batches(service.owner, service.clock.now() + 1, 60.0)[0]
+    file = at.stored(key, text, chat("gpt-4.1-mini", 3))
+    with by_hand(at) as hand:
+        service = hand.service
+        hand.create(key, file)
+        hand.step()
+        held = hand.claim()
         folder = service.files(held.batch.parts[0].job_id).folder
         folder.mkdir(parents=True)
         (folder / "input.jsonl").write_text("half of it")
-        keeper.step(held)
+        hand.keeper.step(held)
         (job,) = service.jobs()
         assert job.rows == 3
         assert service.files(job.id).snapshot(job.input_format).read_text().count("\n") == 3
@@ -562,7 +522,6 @@ def test_many_callers_at_once_each_get_their_own(house: Callable[..., House]) ->
 
     for number, names in asyncio.run(all_of_them()):
         assert names == {f"{number} row {n}" for n in range(3)}
-    assert not at.paid_twice()
     ledger_is_meter(at)
 
 

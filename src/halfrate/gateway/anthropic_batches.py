@@ -12,16 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from halfrate.base.clock import Clock
-from halfrate.base.errors import UsageError
 from halfrate.blobs.shelves import Incoming
 from halfrate.core.surface import BatchState, SurfaceBatch
-from halfrate.gateway.calls import key_of, reply, tags_of, too_large, whole_number
+from halfrate.gateway.calls import deadline_of, is_repeated, key_of, reply, tags_of, too_large, whole_number
 from halfrate.gateway.errors import ApiError, invalid, missing
 from halfrate.gateway.openai_files import Download, is_plain
 from halfrate.gateway.threads import in_thread
 from halfrate.rows.message_input import TooLarge
 from halfrate.service.batches import CannotCancel, Keeper, MessagesAsk
-from halfrate.service.deadlines import deadline_at
 from halfrate.service.shelf import Shelf
 from halfrate.store.surfaces import NoSuchCursor, Page
 
@@ -33,6 +31,9 @@ _LONGEST_BETA: Final = 1_000
 _PLAIN_HOST: Final = re.compile(
     r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 )
+
+
+_NEAR: Final = frozenset({"127.0.0.1", "::1"})
 
 
 class AnthropicBatches:
@@ -53,9 +54,8 @@ class AnthropicBatches:
 
     async def create(self, request: Request) -> Response:
         key = key_of(request)
-        tags, deadline, options = tags_of(request), _deadline(request), _options(request)
-        # The SDKs count their own retries, and send no key that would tell a retry from a second call.
-        repeated = request.headers.get("x-stainless-retry-count", "0") != "0"
+        tags, deadline, options = tags_of(request), deadline_of(request), _options(request)
+        repeated = is_repeated(request)
         body = await in_thread(self._shelf.incoming)
         try:
             digest = await self._received(request, body)
@@ -207,7 +207,12 @@ def base_of(request: Request) -> str:
         name, port = request.scope.get("server") or ("localhost", None)
         name = f"[{name}]" if ":" in name else name
         host = name if port is None else f"{name}:{port}"
-    return f"{request.scope['scheme']}://{host}"
+    scheme = request.scope["scheme"]
+    if request.client is not None and request.client.host in _NEAR:
+        # A server in front of this one, on this machine, that speaks TLS for it.
+        told = request.headers.get("x-forwarded-proto", scheme)
+        scheme = told if told in {"http", "https"} else scheme
+    return f"{scheme}://{host}"
 
 
 def _status(batch: SurfaceBatch) -> str:
@@ -221,15 +226,6 @@ def _time(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat().replace("+00:00", "Z")
-
-
-def _deadline(request: Request) -> float | None:
-    """When the last row is needed; None where the call does not say."""
-    wanted = request.headers.get("halfrate-deadline")
-    try:
-        return deadline_at(wanted, datetime.datetime.now(datetime.UTC))
-    except UsageError as error:
-        raise invalid(f"halfrate-deadline: {error}") from None
 
 
 def _options(request: Request) -> dict[str, str]:

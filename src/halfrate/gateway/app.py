@@ -141,7 +141,7 @@ class Gateway:
                 answer = ApiError(400, "The connection ended before the body.")
             case HalfrateError():
                 answer = as_api_error(error)
-                if answer.status >= 500:
+                if str(answer) != str(error):
                     self._log.say("unable", why=str(error), request_id=request_id)
             case _:
                 self._log.failed(error, request_id)

@@ -1,19 +1,23 @@
 """One call of the gateway, as its handlers see it: who calls, and what was sent."""
 
+import datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from halfrate.base.errors import UsageError
 from halfrate.core.keys import Key
 from halfrate.gateway.errors import ApiError, invalid
+from halfrate.service.deadlines import deadline_at
 
 T = TypeVar("T")
 
 JSON: Final = "application/json"
 _JSON_BODY: Final = 10 << 20
 """Bytes of a body that is read whole. What may be larger is never in memory whole."""
+_DEADLINE: Final = "halfrate-deadline"
 _LONGEST_NAME: Final = 64
 _LONGEST_VALUE: Final = 512
 
@@ -57,9 +61,14 @@ def too_large(limit: int) -> ApiError:
 
 
 def tags_of(request: Request) -> dict[str, str]:
-    """Tags of the header `halfrate-tags: name=value, name=value`. ApiError 400 for what are none."""
+    """The tags of a call's header. ApiError 400 for what are none."""
+    return read_tags(request.headers.get("halfrate-tags", ""))
+
+
+def read_tags(text: str) -> dict[str, str]:
+    """Tags of a header `halfrate-tags: name=value, name=value`. ApiError 400 for what are none."""
     tags: dict[str, str] = {}
-    for pair in request.headers.get("halfrate-tags", "").split(","):
+    for pair in text.split(","):
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not pair.strip():
             continue
@@ -67,6 +76,27 @@ def tags_of(request: Request) -> dict[str, str]:
             raise invalid("Invalid header 'halfrate-tags': expected name=value, name=value.", "halfrate-tags")
         tags[name] = value
     return tags
+
+
+def deadline_of(request: Request) -> float | None:
+    """When the last row is needed, by the header `halfrate-deadline: 2h`; None without it. ApiError 400 for what is no
+    deadline, or past."""
+    wanted = request.headers.get(_DEADLINE)
+    return None if wanted is None else moment(wanted, _DEADLINE)
+
+
+def moment(text: str, field: str) -> float | None:
+    """When it is that a field of a call asks for. ApiError 400 as for `deadline_of`."""
+    try:
+        return deadline_at(text, datetime.datetime.now(datetime.UTC))
+    except UsageError as error:
+        raise invalid(f"Invalid '{field}': {error}", field) from None
+
+
+def is_repeated(request: Request) -> bool:
+    """Whether the client says that it has made this call before."""
+    # The SDKs count their own retries, and send no key that would tell a retry from a second call.
+    return request.headers.get("x-stainless-retry-count", "0") != "0"
 
 
 def whole_number(request: Request, name: str, default: int, least: int, most: int) -> int:

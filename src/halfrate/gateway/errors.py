@@ -11,8 +11,9 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Scope
 
-from halfrate.base.errors import HalfrateError, OverBudget, StorageError, StoreBusy, UsageError
+from halfrate.base.errors import HalfrateError, StorageError, StoreBusy, UsageError
 from halfrate.core.keys import Surface
+from halfrate.service.forms import for_callers
 
 _OPENAI_TYPES: Final = {
     401: "authentication_error",
@@ -36,6 +37,8 @@ _ANTHROPIC_TYPES: Final = {
     529: "overloaded_error",
 }
 _OWN_FAULT: Final = 500
+_STATUSES: Final = {"budget_exceeded": 402, "model_unavailable": 500}
+"""By what callers are told of an error; else it lies in the call."""
 
 
 class ApiError(Exception):
@@ -98,12 +101,11 @@ def error_response(error: ApiError, scope: Scope) -> Response:
 
 
 def as_api_error(error: HalfrateError) -> ApiError:
-    """What went wrong here, for whoever called."""
+    """What went wrong here, for whoever called. Where that is not `str(error)`, the log alone has it."""
     match error:
-        case OverBudget():
-            return ApiError(402, str(error), code="budget_exceeded")
         case UsageError():
-            return ApiError(400, str(error), code="invalid_request")
+            code, message = for_callers(error)
+            return ApiError(_STATUSES.get(code, 400), message, code=code)
         case StoreBusy():
             return ApiError(503, "The gateway's database is busy. Try again.", headers={"retry-after": "2"})
         case StorageError():

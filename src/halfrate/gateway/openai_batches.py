@@ -1,20 +1,26 @@
 """OpenAI's Batch API (API reference, "Batch"), over every provider."""
 
 import asyncio
-import datetime
 from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from halfrate.base.errors import UsageError
 from halfrate.core.surface import BATCH_OUTPUT, BatchState, StoredFile, SurfaceBatch
-from halfrate.gateway.calls import key_of, read_json, reply, tags_of, whole_number
+from halfrate.gateway.calls import (
+    deadline_of,
+    is_repeated,
+    key_of,
+    moment,
+    read_json,
+    reply,
+    tags_of,
+    whole_number,
+)
 from halfrate.gateway.errors import ApiError, invalid, missing, required
 from halfrate.gateway.openai_files import ExpiresAfter, is_plain, life_of
 from halfrate.service.batches import URLS, BatchAsk, CannotCancel, Keeper
-from halfrate.service.deadlines import deadline_at
 from halfrate.store.surfaces import NoSuchCursor
 
 _PATIENT: Final = "24h"
@@ -64,9 +70,7 @@ class OpenAIBatches:
             deadline=_deadline(request, asked),
             output_life=life_of(asked.output_expires_after, "output_expires_after"),
         )
-        # The SDKs count their own retries, and send no key that would tell a retry from a second call.
-        repeated = request.headers.get("x-stainless-retry-count", "0") != "0"
-        batch = await asyncio.to_thread(self._keeper.create, key, ask, repeated=repeated)
+        batch = await asyncio.to_thread(self._keeper.create, key, ask, repeated=is_repeated(request))
         if batch is None:
             raise _no_file(file.id)
         return reply(view(batch))
@@ -82,10 +86,9 @@ class OpenAIBatches:
         except NoSuchCursor:
             raise _no_cursor(after) from None
         data = list(map(view, page.items))
-        first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
-        return reply(
-            {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": page.more}
-        )
+        # By OpenAI's own description they are texts, or left out.
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
+        return reply({"object": "list", "data": data, **ends, "has_more": page.more})
 
     async def retrieve(self, request: Request) -> Response:
         batch_id = _named(request)
@@ -174,13 +177,10 @@ def _deadline(request: Request, asked: _Create) -> float | None:
     """When the last row is needed: the call's own header, else a window that is shorter than a day."""
     if asked.completion_window is None:
         raise required("completion_window")
-    wanted = request.headers.get("halfrate-deadline")
-    if wanted is None and asked.completion_window == _PATIENT:
-        return None
-    try:
-        return deadline_at(wanted or asked.completion_window, datetime.datetime.now(datetime.UTC))
-    except UsageError as error:
-        raise invalid(str(error), "completion_window") from None
+    wanted = deadline_of(request)
+    if wanted is not None or asked.completion_window == _PATIENT:
+        return wanted
+    return moment(asked.completion_window, "completion_window")
 
 
 def _metadata(given: dict[str, str] | None) -> dict[str, str] | None:

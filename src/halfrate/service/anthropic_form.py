@@ -4,14 +4,12 @@ A batch of which something cannot be run does not fail: its other rows are run, 
 as Anthropic's own are.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from halfrate.base.errors import HalfrateError
 from halfrate.base.ids import new_job_id
 from halfrate.base.types import Capabilities
 from halfrate.blobs.shelves import Shelves
@@ -21,13 +19,12 @@ from halfrate.core.surface import (
     BatchPart,
     BatchState,
     LineFault,
-    StoredFile,
     SurfaceBatch,
 )
 from halfrate.providers.registry import adapter_class, split_model
 from halfrate.rows.message_input import Place, Request, models_of, split_requests
 from halfrate.rows.message_output import CANCELED, errored, gather_results
-from halfrate.service.forms import NotAskable, Ran, Results, model_for, not_run_because
+from halfrate.service.forms import NotAskable, Ran, Results, Say, file_of_results, model_for, not_run_because
 from halfrate.service.translating import translation_fault
 
 _MOST_MODELS: Final = 20
@@ -40,12 +37,13 @@ class AnthropicForm:
     partial = True
     shows_progress = False
 
-    def __init__(self, places: Shelves) -> None:
+    def __init__(self, places: Shelves, say: Say) -> None:
         self._places = places
+        self._say = say
 
     def planned(self, batch: SurfaceBatch, folder: Path, now: float) -> SurfaceBatch:
         models = models_of(folder / "input.jsonl", _MOST_MODELS)
-        parts = tuple(_part(batch, name, rows) for name, rows in models.items())
+        parts = tuple(_part(batch, name, rows, self._say) for name, rows in models.items())
         if all(part.fault is not None for part in parts):
             return batch.moved(BatchState.IN_PROGRESS, now, parts=parts)
         return msgspec.structs.replace(batch, parts=parts)
@@ -75,7 +73,7 @@ class AnthropicForm:
         cancelled = batch.state is BatchState.CANCELLING
         asked = frozenset(one.part.asked for one in ran)
         checks = {part.asked: translation_fault(part.model) for part in batch.parts if part.model}
-        faults = {part.asked: errored(part.fault.message) for part in batch.parts if part.fault is not None}
+        faults = {part.asked: _refused(part.fault) for part in batch.parts if part.fault is not None}
         beyond = errored(f"model: the requests of a batch may name {_MOST_MODELS} models")
 
         def unasked(request: Request) -> bytes | None:
@@ -92,7 +90,9 @@ class AnthropicForm:
                 return faults[request.model]
             return CANCELED if cancelled else beyond
 
-        file = _described(batch)
+        file = file_of_results(
+            batch, "results", prefix="results", purpose=MESSAGES_OUTPUT, made_at=batch.created_at
+        )
         place = self._places.file(file.id)
         found = [(one.raw, CANCELED if cancelled else _not_run(one)) for one in ran]
         tally = gather_results(found, folder / "input.jsonl", unasked, place)
@@ -103,22 +103,13 @@ class AnthropicForm:
         return Results((file,), counts, file.id, None)
 
 
-def _part(batch: SurfaceBatch, name: str, rows: int) -> BatchPart:
+def _part(batch: SurfaceBatch, name: str, rows: int, say: Say) -> BatchPart:
     """The job of the rows that ask a model, or why there will be none."""
     try:
-        model = model_for(batch, name)
-        _check_provider(model)
+        model = model_for(batch, name, say)
     except NotAskable as error:
         return BatchPart("", "", name, rows, LineFault(error.code, str(error)))
     return BatchPart(new_job_id(), model, name, rows)
-
-
-def _check_provider(model: str) -> None:
-    """Raises NotAskable for a model of a provider that there is not."""
-    try:
-        _facts(model)
-    except HalfrateError as error:
-        raise NotAskable("model_not_found", str(error)) from None
 
 
 def _facts(model: str) -> Capabilities:
@@ -126,19 +117,11 @@ def _facts(model: str) -> Capabilities:
     return adapter_class(split_model(model)[1]).capabilities
 
 
+def _refused(fault: LineFault) -> bytes:
+    # What is not set up here is no fault of the request's.
+    kind = "api_error" if fault.code == "model_unavailable" else "invalid_request_error"
+    return errored(fault.message, kind)
+
+
 def _not_run(one: Ran) -> bytes:
     return errored(not_run_because(one.report), "api_error")
-
-
-def _described(batch: SurfaceBatch) -> StoredFile:
-    # Whoever has to do it again writes the same file.
-    mark = hashlib.blake2b(f"{batch.id} results".encode(), digest_size=12).hexdigest()
-    return StoredFile(
-        id=f"results-{mark}",
-        team=batch.team,
-        filename=f"{batch.id}_results.jsonl",
-        purpose=MESSAGES_OUTPUT,
-        bytes=0,
-        created_at=batch.created_at,
-        expires_at=batch.created_at + batch.output_life,
-    )

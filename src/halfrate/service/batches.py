@@ -33,7 +33,7 @@ from halfrate.core.surface import (
 from halfrate.rows.message_input import keep_requests
 from halfrate.service.anthropic_form import AnthropicForm
 from halfrate.service.drafts import Ask, Draft, NamedInput
-from halfrate.service.forms import Form, Ran, fault_of
+from halfrate.service.forms import Form, Ran, Say, fault_of
 from halfrate.service.jobs import Service
 from halfrate.service.openai_form import OpenAIForm
 from halfrate.service.report import Report
@@ -101,7 +101,7 @@ class Keeper:
         self,
         service: Service,
         shelf: Shelf,
-        say: Callable[[str, str, str], None] = lambda _event, _batch, _why: None,
+        say: Say = lambda _event, _batch, _why: None,
         failed: Callable[[Exception, str], None] | None = None,
     ) -> None:
         self._service = service
@@ -110,8 +110,8 @@ class Keeper:
         self._failed = failed
         self._store = service.surfaces
         self._forms: dict[Surface, Form] = {
-            "openai": OpenAIForm(shelf.places),
-            "anthropic": AnthropicForm(shelf.places),
+            "openai": OpenAIForm(shelf.places, say),
+            "anthropic": AnthropicForm(shelf.places, say),
         }
         self._owner = service.owner
         self._look = asyncio.Event()
@@ -345,7 +345,7 @@ class Keeper:
                 try:
                     drafts.append(self._service.draft(self._ask(batch, part, inputs[part.asked])))
                 except UsageError as error:
-                    faults[part.job_id] = fault_of(error)
+                    faults[part.job_id] = self._fault(batch, error)
             whole = not (self._form(batch).partial or made)
             # A job that was made may be paid for already: from the first on the others are tried alone.
             while drafts and not (whole and faults):
@@ -354,7 +354,7 @@ class Keeper:
                     self._service.submit(draft, held=held)
                     whole = False
                 except UsageError as error:
-                    faults[draft.job.id] = fault_of(error)
+                    faults[draft.job.id] = self._fault(batch, error)
         finally:
             for draft in drafts:
                 draft.discard()
@@ -365,6 +365,13 @@ class Keeper:
             msgspec.structs.replace(part, fault=faults.get(part.job_id, part.fault)) for part in batch.parts
         )
         return batch.moved(BatchState.IN_PROGRESS, now, parts=parts)
+
+    def _fault(self, batch: SurfaceBatch, error: UsageError) -> LineFault:
+        """Why a job cannot be made, for its caller. What that leaves out is said to whoever runs the gateway."""
+        fault = fault_of(error)
+        if fault.message != str(error):
+            self._say("job refused", batch.id, str(error))
+        return fault
 
     def _ask(self, batch: SurfaceBatch, part: BatchPart, rows: Path) -> Ask:
         return Ask(
@@ -395,9 +402,12 @@ class Keeper:
         for report in reports:
             if report.job.state is JobState.PAUSED and report.paused_because:
                 # Most of its rows fail. Nobody is here to say that it should go on all the same: the rest is not sent,
-                # and the caller reads why.
+                # and the caller reads why. What a row's error says may repeat what was sent, and stays out of the log.
+                self._say("job held back", batch.id, report.paused_because.partition(": ")[0])
                 self._service.cancel(report.job.id)
         if all(report.job.state in _ENDED for report in reports):
+            for why in (why for report in reports for why in report.stopped):
+                self._say("job stopped", batch.id, why)
             return batch.moved(BatchState.FINALIZING, now), now
         age = now - batch.created_at
         return batch, now + min(_LOOK + age / 60.0, _LONGEST_LOOK)

@@ -1,16 +1,35 @@
-"""What the keeper of batches asks of a surface: how it reads an input, and what it makes of results."""
+"""What the keeper of batches asks of a surface: how it reads an input, and what it makes of results.
 
-from collections.abc import Sequence
+Callers read here what their batches come to. What the gateway's own settings, accounts and budgets have to do with that
+is for whoever runs it, and is said to nobody else.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from halfrate.base.errors import HalfrateError, InputError, OverBudget, UsageError
+from halfrate.base.errors import InputError, OverBudget, SettingsError, UsageError
+from halfrate.core.job import JobState
 from halfrate.core.keys import Key
 from halfrate.core.surface import BatchCounts, BatchPart, LineFault, StoredFile, SurfaceBatch
+from halfrate.providers.registry import split_model
 from halfrate.service.models import resolve
 from halfrate.service.report import Report
+
+Say: TypeAlias = Callable[[str, str, str], None]
+"""Receives what somebody who runs the gateway should know: an event, the batch, and why."""
+
+_OVER_BUDGET: Final = (
+    "A budget that covers this call is spent, or too small for it. Nothing was sent, and nothing costs money. Whoever "
+    "runs the gateway can raise it."
+)
+_NOT_SET_UP: Final = (
+    "The gateway is not set up for this now. Nothing was sent, and nothing costs money. Whoever runs the gateway finds "
+    "why in its log."
+)
 
 
 class Ran(NamedTuple):
@@ -65,28 +84,88 @@ class NotAskable(Exception):
         self.code = code
 
 
-def model_for(batch: SurfaceBatch, name: str) -> str:
+def model_for(batch: SurfaceBatch, name: str, say: Say) -> str:
     """ACCOUNT/MODEL for what the rows of a batch call a model. Raises NotAskable."""
     try:
-        model = resolve(name)
-    except HalfrateError as error:
-        raise NotAskable("model_not_found", str(error)) from None
+        model = _known(name)
+    except SettingsError as error:
+        say("model unavailable", batch.id, str(error))
+        raise NotAskable(*for_callers(error)) from None
     allowed = Key(id="", digest="", name="", team="", created_at=0.0, models=batch.models)
     if not allowed.allows(model):
         raise NotAskable("model_not_allowed", f"The key of this batch may not ask the model '{name}'.")
     return model
 
 
+def _known(name: str) -> str:
+    """Raises NotAskable for a model that there is not, and SettingsError where nobody can say."""
+    try:
+        model = resolve(name)
+    except SettingsError:
+        raise
+    except UsageError as error:
+        raise NotAskable("model_not_found", str(error)) from None
+    try:
+        split_model(model)
+    except SettingsError:
+        raise
+    except UsageError:
+        # That text lists the providers that there are, those of the settings file among them.
+        raise NotAskable("model_not_found", f"Nobody here has the model '{name}'.") from None
+    return model
+
+
+def for_callers(error: UsageError) -> tuple[str, str]:
+    """What callers are told of an error: a word for programs, and a text. It is `str(error)` unless that is for whoever
+    runs the gateway alone."""
+    match error:
+        case OverBudget():
+            return "budget_exceeded", _OVER_BUDGET
+        case SettingsError():
+            return "model_unavailable", _NOT_SET_UP
+        case _:
+            return "invalid_request", str(error)
+
+
 def fault_of(error: UsageError) -> LineFault:
     """Why rows cannot be run, for their caller."""
-    if isinstance(error, OverBudget):
-        return LineFault("budget_exceeded", str(error))
+    code, message = for_callers(error)
     if isinstance(error, InputError):
-        return LineFault("invalid_request", str(error), error.line, error.column)
-    return LineFault("invalid_request", str(error))
+        return LineFault(code, message, error.line, error.column)
+    return LineFault(code, message)
 
 
 def not_run_because(report: Report) -> str:
-    """What is said of rows that a job left unrun."""
-    why = report.paused_because or next(iter(report.stopped), "") or "the job was stopped"
-    return f"This request was not run: {why}"
+    """What is said of rows of which a job has no result.
+
+    What providers say of a whole batch may name the gateway's accounts and buckets: it is not repeated.
+    """
+    match report.job.state:
+        case JobState.STOPPED:
+            return (
+                "This request has no result: its provider refused a batch, or does not know it any more. Whoever runs "
+                "the gateway finds why in its log."
+            )
+        case JobState.CANCELLED:
+            return (
+                "This request was not run: its job was ended before that, because most rows of a batch failed, or by "
+                "whoever runs the gateway."
+            )
+        case _:
+            return "This request has no result: it could not be sent, or its provider gave none."
+
+
+def file_of_results(
+    batch: SurfaceBatch, kind: str, *, prefix: str, purpose: str, made_at: float
+) -> StoredFile:
+    """A file of a batch's results that is still to be written: whoever has to do it again writes the same file."""
+    mark = hashlib.blake2b(f"{batch.id} {kind}".encode(), digest_size=12).hexdigest()
+    return StoredFile(
+        id=f"{prefix}-{mark}",
+        team=batch.team,
+        filename=f"{batch.id}_{kind}.jsonl",
+        purpose=purpose,
+        bytes=0,
+        created_at=made_at,
+        expires_at=made_at + batch.output_life,
+    )

@@ -1,6 +1,5 @@
 """Batches in OpenAI's form: files of lines, and two files of results."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,7 +19,7 @@ from halfrate.core.surface import (
 )
 from halfrate.rows.batch_input import Checked, check_batch_input, split_by_model
 from halfrate.rows.batch_output import Fate, split_results, write_not_run
-from halfrate.service.forms import NotAskable, Ran, Results, model_for, not_run_because
+from halfrate.service.forms import NotAskable, Ran, Results, Say, file_of_results, model_for, not_run_because
 
 _MOST_ROWS: Final = 1_000_000
 _CANCELLED: Final = Fate("batch_cancelled", "The batch was cancelled before this request was run.")
@@ -32,12 +31,13 @@ class OpenAIForm:
     partial = False
     shows_progress = True
 
-    def __init__(self, places: Shelves) -> None:
+    def __init__(self, places: Shelves, say: Say) -> None:
         self._places = places
+        self._say = say
 
     def planned(self, batch: SurfaceBatch, folder: Path, now: float) -> SurfaceBatch:
         checked = check_batch_input(folder / "input.jsonl", batch.url, most_rows=_MOST_ROWS)
-        parts, faults = _parts(batch, checked)
+        parts, faults = _parts(batch, checked, self._say)
         if faults:
             return batch.moved(BatchState.FAILED, now, faults=faults)
         return msgspec.structs.replace(batch, parts=parts, counts=BatchCounts(total=checked.rows))
@@ -67,7 +67,10 @@ class OpenAIForm:
                 found.append((raw, _CANCELLED if fault is None else Fate(fault.code, fault.message)))
         if not found:
             return Results((), batch.counts, None, None)
-        answers, errors = (_described(batch, kind, now) for kind in ("output", "error"))
+        answers, errors = (
+            file_of_results(batch, kind, prefix="file", purpose=BATCH_OUTPUT, made_at=now)
+            for kind in ("output", "error")
+        )
         places = self._places
         split = split_results(found, places.file(answers.id), places.file(errors.id), name=batch.id)
         kept: list[StoredFile | None] = []
@@ -86,13 +89,15 @@ class OpenAIForm:
         )
 
 
-def _parts(batch: SurfaceBatch, checked: Checked) -> tuple[tuple[BatchPart, ...], tuple[LineFault, ...]]:
+def _parts(
+    batch: SurfaceBatch, checked: Checked, say: Say
+) -> tuple[tuple[BatchPart, ...], tuple[LineFault, ...]]:
     """A job for each model that the rows name, and what stands against it."""
     faults = list(checked.faults)
     parts: list[BatchPart] = []
     for rows in checked.models:
         try:
-            model = model_for(batch, rows.name)
+            model = model_for(batch, rows.name, say)
         except NotAskable as error:
             faults.append(LineFault(error.code, str(error), rows.line, "body.model"))
         else:
@@ -102,17 +107,3 @@ def _parts(batch: SurfaceBatch, checked: Checked) -> tuple[tuple[BatchPart, ...]
 
 def _not_run(one: Ran) -> Fate:
     return Fate("not_run", not_run_because(one.report))
-
-
-def _described(batch: SurfaceBatch, kind: str, now: float) -> StoredFile:
-    # Whoever has to do it again writes the same files.
-    mark = hashlib.blake2b(f"{batch.id} {kind}".encode(), digest_size=12).hexdigest()
-    return StoredFile(
-        id=f"file-{mark}",
-        team=batch.team,
-        filename=f"{batch.id}_{kind}.jsonl",
-        purpose=BATCH_OUTPUT,
-        bytes=0,
-        created_at=now,
-        expires_at=now + batch.output_life,
-    )

@@ -11,9 +11,6 @@ import hashlib
 import http.client
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,10 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from . import measure
+from . import measure, servers
 
 _HERE: Final = Path(__file__).resolve().parent
-_ROOT: Final = _HERE.parent
 _MEGABYTES: Final = 200
 _MEMORY: Final = 80 << 20
 _TIMES: Final = 3.0
@@ -121,57 +117,13 @@ def _upload(pid: int, port: int, size: int, key: str) -> Upload:
         connection.close()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
-
-
-@contextmanager
-def _running(command: Sequence[str], environment: dict[str, str], port: int, log: Path) -> Generator[int]:
-    """A server, once it listens; its pid."""
-    with log.open("wb") as errors:
-        server = subprocess.Popen(command, env=environment, stderr=errors, stdout=errors)
-        try:
-            end = time.monotonic() + 20
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    if server.poll() is not None or time.monotonic() > end:
-                        raise SystemExit(f"bench: {command[0]} did not start: {log.read_text()}") from None
-                    time.sleep(0.05)
-            yield server.pid
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(40)
-
-
-@contextmanager
-def _gateway(folder: Path) -> Generator[tuple[int, int, str]]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(_ROOT / "src"),
-        "HALFRATE_HOME": str(folder / "home"),
-    }
-    command = [sys.executable, "-m", "halfrate"]
-    made = subprocess.run(
-        [*command, "keys", "create", "bench"], env=environment, check=True, capture_output=True, text=True
-    )
-    port = _free_port()
-    serve = [*command, "serve", "--port", str(port), "--quiet"]
-    with _running(serve, environment, port, folder / "serve.log") as pid:
-        yield pid, port, made.stdout.strip()
-
-
 @contextmanager
 def _nginx(folder: Path, program: str) -> Generator[tuple[int, int, str]]:
-    port = _free_port()
+    port = servers.free_port()
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder, port=port))
     command = [program, "-c", str(config)]
-    with _running(command, dict(os.environ), port, folder / "nginx.log") as pid:
+    with servers.running(command, dict(os.environ), port, folder / "nginx.log") as pid:
         yield pid, port, ""
 
 
@@ -195,9 +147,9 @@ def main(given: Sequence[str]) -> int:
     folder: Path = arguments.work.resolve() / "gateway"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    program = servers.nginx()
     try:
-        with _gateway(folder) as (pid, port, key):
+        with servers.gateway(folder) as (pid, port, key):
             ours = [_upload(pid, port, size, key) for _ in range(arguments.rounds)]
         if not _as_sent(folder, size):
             raise SystemExit("bench: what the gateway keeps is not what was sent")

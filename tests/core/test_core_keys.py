@@ -84,7 +84,8 @@ def test_patterns_say_which_models_a_key_may_ask() -> None:
 
 
 def test_a_key_opens_the_surfaces_that_it_names() -> None:
-    assert all(KEY.opens(surface) for surface in SURFACES)
+    # What other teams have spent is shown to those keys alone that are made for it.
+    assert [surface for surface in SURFACES if KEY.opens(surface)] == ["openai", "anthropic"]
     one = changed(surfaces=("anthropic",))
     assert [surface for surface in SURFACES if one.opens(surface)] == ["anthropic"]
 

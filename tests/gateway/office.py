@@ -20,6 +20,7 @@ from halfrate.gateway.app import Gateway, Limits
 from halfrate.gateway.logs import Log
 from halfrate.gateway.openai_files import FILE_BYTES
 from halfrate.gateway.openai_uploads import PART_BYTES
+from halfrate.gateway.protocol import Http
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 
@@ -89,9 +90,7 @@ class Office:
         limits = Limits(self._file_bytes, self._part_bytes, self._messages_bytes)
         gateway = Gateway(self.service, Log(self.clock, self.log), limits=limits)
         self.shelf = gateway.shelf
-        config = uvicorn.Config(
-            gateway.app, lifespan="off", log_config=None, access_log=False, http="httptools"
-        )
+        config = uvicorn.Config(gateway.app, lifespan="on", log_config=None, access_log=False, http=Http)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="gateway")
         thread.start()

@@ -70,7 +70,7 @@ def test_a_key_has_what_it_was_made_with(keys: Keys) -> None:
 def test_a_key_of_which_nothing_is_said_opens_everything_until_it_is_revoked(keys: Keys) -> None:
     key, _ = keys.create("nightly")
     assert (key.team, key.models, key.tags) == ("default", (), {})
-    assert key.surfaces == ("openai", "anthropic", "admin")
+    assert key.surfaces == ("openai", "anthropic")
     assert (key.requests_per_minute, key.expires_at) == (None, None)
 
 

@@ -74,7 +74,7 @@ def keys() -> None:
     "surfaces",
     multiple=True,
     type=click.Choice(SURFACES),
-    help="Whose API it opens; all unless told otherwise.",
+    help="Whose API it opens; both unless told otherwise. admin: what every team has spent.",
 )
 @click.option("--tag", multiple=True, metavar="K=V", help="For what is run with it, as in env=prod.")
 @click.option("--budget", type=Usd(), default=None, help="Beyond this, nothing more is sent for it.")

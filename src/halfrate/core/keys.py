@@ -12,9 +12,11 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 Surface: TypeAlias = Literal["openai", "anthropic", "admin"]
-"""What of the gateway a key opens: OpenAI's API, Anthropic's, or what is halfrate's own."""
+"""What of the gateway a key opens: OpenAI's API, Anthropic's, or the figures of all teams."""
 
 SURFACES: Final[tuple[Surface, ...]] = ("openai", "anthropic", "admin")
+USUAL: Final[tuple[Surface, ...]] = ("openai", "anthropic")
+"""What a key opens unless it is said: not what other teams have spent."""
 TAG: Final = "key"
 """The tag that every job of a key carries, with its id: budgets and costs go by it."""
 _MARK: Final = "hr"
@@ -35,7 +37,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     team: str
     created_at: float
     models: tuple[str, ...] = ()
-    surfaces: tuple[Surface, ...] = SURFACES
+    surfaces: tuple[Surface, ...] = USUAL
     tags: dict[str, str] = {}
     requests_per_minute: int | None = None
     expires_at: float | None = None

@@ -1,8 +1,8 @@
 """The gateway as an ASGI application: which call is answered by what."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -11,11 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from halfrate.base.errors import HalfrateError
 from halfrate.gateway.anthropic_batches import BODY_BYTES, AnthropicBatches
+from halfrate.gateway.asking import PATHS
+from halfrate.gateway.booking import Books
 from halfrate.gateway.calls import reply
+from halfrate.gateway.costs import Costs
 from halfrate.gateway.door import Door
 from halfrate.gateway.errors import ApiError, as_api_error, error_response
 from halfrate.gateway.logs import Log
@@ -23,9 +26,13 @@ from halfrate.gateway.models import Models
 from halfrate.gateway.openai_batches import OpenAIBatches
 from halfrate.gateway.openai_files import FILE_BYTES, OpenAIFiles
 from halfrate.gateway.openai_uploads import PART_BYTES, OpenAIUploads
+from halfrate.gateway.realtime import RealTime
+from halfrate.gateway.targets import Targets
 from halfrate.service.batches import Keeper
+from halfrate.service.calls import CallLog
 from halfrate.service.jobs import Service
 from halfrate.service.shelf import Shelf
+from halfrate.service.spending import Spending
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -52,7 +59,7 @@ class Gateway:
         self,
         service: Service,
         log: Log,
-        running: "Callable[[Gateway], AbstractAsyncContextManager[None]] | None" = None,
+        running: "Callable[[Gateway], contextlib.AbstractAsyncContextManager[None]] | None" = None,
         limits: Limits | None = None,
     ) -> None:
         self._service = service
@@ -61,7 +68,25 @@ class Gateway:
         self._limits = limits or Limits()
         self.shelf = Shelf(service.home, service.surfaces, service.clock)
         self.keeper = Keeper(service, self.shelf, self._told, log.failed)
-        self.app: ASGIApp = Door(self._router(), service.keys.authenticate_now, log)
+        self.targets = Targets()
+        self.calls = CallLog(service.home.root / "gateway" / "calls")
+        self.bookkeeper = service.bookkeeper(self.calls.folder)
+        self.spending = Spending(service.budgets, self.bookkeeper.book)
+        self.app: ASGIApp = Door(self._switch(), service.keys.authenticate_now, log)
+
+    def _switch(self) -> ASGIApp:
+        """Calls in real time past the router, whose work would be most of theirs."""
+        books = Books(self.calls, self.spending, self._log)
+        realtime = RealTime(self.targets, books, self._answer_to)
+        rest = self._router()
+
+        async def switch(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["path"] in PATHS:
+                await realtime(scope, receive, send)
+            else:
+                await rest(scope, receive, send)
+
+        return switch
 
     def _router(self) -> Starlette:
         surfaces, limits = self._service.surfaces, self._limits
@@ -72,6 +97,7 @@ class Gateway:
             self.keeper, self.shelf, self._service.clock, body_bytes=limits.messages_bytes
         )
         models = Models()
+        costs = Costs(self._service, self.spending)
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/healthz", self._health),
             ("GET", "/readyz", self._ready),
@@ -94,11 +120,16 @@ class Gateway:
             ("DELETE", "/v1/messages/batches/{id}", messages.delete),
             ("GET", "/v1/messages/batches/{id}/results", messages.results),
             ("POST", "/v1/messages/batches/{id}/cancel", messages.cancel),
+            ("GET", "/v1/halfrate/cost", costs.show),
             ("GET", "/v1/models", models.list),
             ("GET", "/v1/models/{id:path}", models.retrieve),
         ]
+        handlers: dict[str, dict[str, Handler]] = {}
+        for method, path, handler in table:
+            handlers.setdefault(path, {})[method] = handler
         app = Starlette(
-            routes=[Route(path, handler, methods=[method]) for method, path, handler in table],
+            # One route a path, so that who calls it by another method is told of all that it takes.
+            routes=[Route(path, _by_method(found), methods=list(found)) for path, found in handlers.items()],
             exception_handlers=dict.fromkeys(
                 (ApiError, HalfrateError, HTTPException, ClientDisconnect, Exception), self._failed
             ),
@@ -108,13 +139,15 @@ class Gateway:
         app.router.redirect_slashes = False
         return app
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
-        if self._running is None:
-            yield
-            return
-        async with self._running(self):
-            yield
+        running = contextlib.nullcontext() if self._running is None else self._running(self)
+        try:
+            async with running:
+                yield
+        finally:
+            await self.targets.close()
+            self.calls.close()
 
     def _told(self, event: str, batch_id: str, why: str) -> None:
         self._log.say(event, batch=batch_id, why=why)
@@ -129,13 +162,16 @@ class Gateway:
         return reply({"status": problem or "ok"}, 503 if problem else 200)
 
     async def _failed(self, request: Request, error: Exception) -> Response:
+        return self._answer_to(error, request.scope)
+
+    def _answer_to(self, error: Exception, scope: Scope) -> Response:
         """What is answered when a handler raised something."""
-        request_id = request.scope["halfrate.request_id"]
+        request_id = scope["halfrate.request_id"]
         match error:
             case ApiError():
                 answer = error
             case HTTPException():
-                answer = _unknown(request, error)
+                answer = _unknown(scope, error)
             case ClientDisconnect():
                 # Nobody is there to read it; what was sent so far is dropped.
                 answer = ApiError(400, "The connection ended before the body.")
@@ -147,13 +183,21 @@ class Gateway:
                 self._log.failed(error, request_id)
                 message = "The gateway failed at this. Its log has more under the request id of this reply."
                 answer = ApiError(500, message)
-        return error_response(answer, request.scope)
+        return error_response(answer, scope)
 
 
-def _unknown(request: Request, error: HTTPException) -> ApiError:
-    path = request.scope["path"]
+def _by_method(handlers: Mapping[str, Handler]) -> Handler:
+    async def answer(request: Request) -> Response:
+        # The body of what answers HEAD is left out by the server.
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return answer
+
+
+def _unknown(scope: Scope, error: HTTPException) -> ApiError:
+    path, method = scope["path"], scope["method"]
     if error.status_code == 405:
-        message, code = f"{path} does not take {request.method}.", "method_not_allowed"
+        message, code = f"{path} does not take {method}.", "method_not_allowed"
     else:
-        message, code = f"Unknown request URL: {request.method} {path}.", "unknown_url"
+        message, code = f"Unknown request URL: {method} {path}.", "unknown_url"
     return ApiError(error.status_code, message, code=code, headers=error.headers)

@@ -6,6 +6,7 @@ every process.
 """
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections import OrderedDict
@@ -14,14 +15,24 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from halfrate.base.errors import HalfrateError
 from halfrate.core.keys import Key, Surface
-from halfrate.gateway.errors import ApiError, error_response
+from halfrate.gateway.errors import ApiError, as_api_error, error_response
 from halfrate.gateway.logs import Log
 
 _REMEMBERED: Final = 5.0
 """Seconds."""
 _MOST_REMEMBERED: Final = 10_000
 _OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
+_OPENAI_ALONE: Final = (
+    "/v1/batches",
+    "/v1/chat/",
+    "/v1/embeddings",
+    "/v1/files",
+    "/v1/responses",
+    "/v1/uploads",
+)
+"""How addresses begin that Anthropic's API does not have here."""
 _MINUTE: Final = 60.0
 
 
@@ -48,6 +59,9 @@ class Door:
         self._most = most
         self._now = now
         self._inside = 0
+        # Ids of calls are counted on from something that no other process has.
+        self._mark = secrets.token_hex(8)
+        self._calls = itertools.count(1)
         self._known: OrderedDict[str, tuple[Key, float]] = OrderedDict()
         self._allowances: dict[str, tuple[float, float]] = {}
 
@@ -57,16 +71,17 @@ class Door:
             return
         headers = dict(scope["headers"])
         surface = surface_of(scope["path"], headers)
-        request_id = f"req_{secrets.token_hex(12)}"
+        request_id = f"req_{self._mark}{next(self._calls):08x}"
         scope["halfrate.surface"] = surface
         scope["halfrate.request_id"] = request_id
+        scope["halfrate.headers"] = headers
         name = b"request-id" if surface == "anthropic" else b"x-request-id"
-        status = 500
+        status = 0
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                scope["halfrate.status"] = status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (name, request_id.encode())]
             await send(message)
 
@@ -76,9 +91,9 @@ class Door:
             if scope["path"] not in _OPEN:
                 try:
                     scope["halfrate.key"] = await self._let_in(headers, surface)
-                except ApiError as error:
+                except (ApiError, HalfrateError) as error:
                     # Before anything of the body was read.
-                    await error_response(error, scope)(scope, receive, answer)
+                    await error_response(self._refusal(error, request_id), scope)(scope, receive, answer)
                     return
             await self._app(scope, receive, answer)
         finally:
@@ -87,10 +102,11 @@ class Door:
             self._log.call(
                 method=scope["method"],
                 path=scope["path"],
-                status=status,
+                status=status or 500,
                 seconds=self._now() - started,
                 request_id=request_id,
                 key=key.id if key is not None else "",
+                route=scope.get("halfrate.route", ()),
             )
 
     async def _let_in(self, headers: Mapping[bytes, bytes], surface: Surface) -> Key:
@@ -108,11 +124,18 @@ class Door:
         if key is None:
             message = "The key that came with the call is none of this gateway's, or not any more."
             raise ApiError(401, message, code="invalid_api_key")
-        if not key.opens(surface):
+        # What is halfrate's own opens to all, and shows those alone that they may see.
+        if surface != "admin" and not key.opens(surface):
             message = f"This key does not open the {surface} API; it opens {', '.join(key.surfaces)}."
             raise ApiError(403, message, code="surface_not_allowed")
         self._count(key)
         return key
+
+    def _refusal(self, error: ApiError | HalfrateError, request_id: str) -> ApiError:
+        if isinstance(error, ApiError):
+            return error
+        self._log.say("unable", why=str(error), request_id=request_id)
+        return as_api_error(error)
 
     async def _key(self, text: str) -> Key | None:
         now = self._now()
@@ -146,12 +169,17 @@ class Door:
 
 
 def surface_of(path: str, headers: Mapping[bytes, bytes]) -> Surface:
-    """Whose API a call speaks. What both have is told apart by the header that Anthropic's clients always send."""
+    """Whose API a call speaks. What both have is told apart by the header that Anthropic's clients always send.
+
+    What is OpenAI's alone stays so whatever the headers say: a key that does not open it would else.
+    """
     if path.startswith("/v1/halfrate"):
         return "admin"
-    if path.startswith("/v1/messages") or b"anthropic-version" in headers:
+    if path.startswith("/v1/messages"):
         return "anthropic"
-    return "openai"
+    if path.startswith(_OPENAI_ALONE) or b"anthropic-version" not in headers:
+        return "openai"
+    return "anthropic"
 
 
 def presented(headers: Mapping[bytes, bytes]) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import IO, Any
 
 import msgspec
@@ -17,8 +18,18 @@ class Log:
         self._stream = stream
         self._quiet = quiet
 
-    def call(self, *, method: str, path: str, status: int, seconds: float, request_id: str, key: str) -> None:
-        """A call that was answered."""
+    def call(
+        self,
+        *,
+        method: str,
+        path: str,
+        status: int,
+        seconds: float,
+        request_id: str,
+        key: str,
+        route: Sequence[str] = (),
+    ) -> None:
+        """A call that was answered. `route`: which models were tried for it, and with what result."""
         if not self._quiet:
             self._write(
                 event="call",
@@ -28,6 +39,7 @@ class Log:
                 ms=round(seconds * 1_000, 1),
                 request_id=request_id,
                 key=key,
+                **({"route": route} if route else {}),
             )
 
     def say(self, event: str, **facts: Any) -> None:

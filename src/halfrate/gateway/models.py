@@ -5,13 +5,15 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from halfrate.base.errors import SettingsError, UsageError
 from halfrate.gateway.calls import key_of, reply, whole_number
-from halfrate.gateway.errors import missing
+from halfrate.gateway.errors import ApiError
 from halfrate.service.models import Offer, offers, resolve
 
 
 class Models:
-    """Models that have a price and an account that is set up; any other that an account knows can be asked as well."""
+    """Models that have a price and an account that is set up, and routes over models; any other model that an account
+    knows can be asked as well."""
 
     async def list(self, request: Request) -> Response:
         allowed = await self._allowed(request)
@@ -22,18 +24,39 @@ class Models:
 
     async def retrieve(self, request: Request) -> Response:
         name = request.path_params["id"]
-        wanted = await asyncio.to_thread(resolve, name)
-        found = next((offer for offer in await self._allowed(request) if offer.model == wanted), None)
+        allowed = await self._allowed(request)
+        route = next((offer for offer in allowed if offer.over and offer.name == name), None)
+        if route is not None:
+            return self._shown(request, route)
+        try:
+            wanted = await asyncio.to_thread(resolve, name)
+        except SettingsError:
+            # The model may well be there.
+            raise
+        except UsageError:
+            raise _missing(name) from None
+        found = next((offer for offer in allowed if offer.model == wanted), None)
         if found is None:
-            raise missing(f"The model '{name}' does not exist, or this key may not ask it.", param="model")
-        named = Offer(found.model, name, found.provider)
+            raise _missing(name)
+        return self._shown(request, Offer(found.model, name, found.provider))
+
+    def _shown(self, request: Request, offer: Offer) -> Response:
         return reply(
-            _anthropic(named) if request.scope["halfrate.surface"] == "anthropic" else _openai(named)
+            _anthropic(offer) if request.scope["halfrate.surface"] == "anthropic" else _openai(offer)
         )
 
     async def _allowed(self, request: Request) -> "list[Offer]":
         key = key_of(request)
-        return [offer for offer in await asyncio.to_thread(offers) if key.allows(offer.model)]
+        return [
+            offer
+            for offer in await asyncio.to_thread(offers)
+            if any(map(key.allows, offer.over or (offer.model,)))
+        ]
+
+
+def _missing(name: str) -> ApiError:
+    message = f"The model '{name}' does not exist, or this key may not ask it."
+    return ApiError(404, message, code="model_not_found", param="model")
 
 
 def _openai(offer: Offer) -> dict[str, object]:

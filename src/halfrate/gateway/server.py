@@ -15,13 +15,26 @@ from halfrate.core.job import Job
 from halfrate.engine.loop import Loop
 from halfrate.gateway.app import Gateway
 from halfrate.gateway.logs import Log
+from halfrate.gateway.protocol import Http
 from halfrate.service.jobs import Service
 
 _BACKLOG: Final = 2_048
 _SWEEP: Final = 60.0
+_BOOKED_EVERY: Final = 5.0
+"""Seconds between two times that calls in real time are brought into the ledger, and budgets looked at."""
 _THREADS: Final = 48
 _GRACE: Final = 30
 """Seconds that calls under way are given when the process is asked to end."""
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """The quickest loop that there is here."""
+    try:
+        import uvloop
+    except ImportError:
+        # It is not made for every system.
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 class Server:
@@ -40,6 +53,9 @@ class Server:
         gateway = Gateway(service, log, self._running)
         config = uvicorn.Config(
             gateway.app,
+            # Whoever stands in front is asked for one header alone, where that matters; see `base_of`.
+            proxy_headers=False,
+            http=Http,
             # What uvicorn would log of an error may repeat what was sent; our own log says where it was.
             log_config=None,
             access_log=False,
@@ -96,7 +112,8 @@ class Server:
         worker = asyncio.create_task(self._service.work(on_loop=loops.append, on_end=ended, on_halt=halted))
         keeper = asyncio.create_task(gateway.keeper.run())
         sweeper = asyncio.create_task(self._sweep(gateway))
-        for task in (worker, keeper, sweeper):
+        booker = asyncio.create_task(self._book(gateway))
+        for task in (worker, keeper, sweeper, booker):
             task.add_done_callback(self._died)
         try:
             yield
@@ -105,7 +122,9 @@ class Server:
             for loop in loops:
                 loop.stop()
             sweeper.cancel()
-            await asyncio.gather(worker, keeper, sweeper, return_exceptions=True)
+            booker.cancel()
+            await asyncio.gather(worker, keeper, sweeper, booker, return_exceptions=True)
+            await self._booked(gateway)
 
     async def _sweep(self, gateway: Gateway) -> None:
         sweeps = [gateway.shelf.sweep_orphans]
@@ -113,10 +132,23 @@ class Server:
             try:
                 while sweeps:
                     await asyncio.to_thread(sweeps.pop())
+                await asyncio.to_thread(gateway.bookkeeper.sweep, self._service.clock.now())
             except HalfrateError as error:
                 self._log.say("not swept", why=str(error))
             sweeps.append(gateway.shelf.sweep)
             await asyncio.sleep(_SWEEP)
+
+    async def _book(self, gateway: Gateway) -> None:
+        while True:
+            await self._booked(gateway)
+            await asyncio.sleep(_BOOKED_EVERY)
+
+    async def _booked(self, gateway: Gateway) -> None:
+        """Bring the calls so far into the ledger."""
+        try:
+            await asyncio.to_thread(gateway.spending.refresh)
+        except HalfrateError as error:
+            self._log.say("not booked", why=str(error))
 
     def _died(self, task: "asyncio.Task[None]") -> None:
         """Without its worker the process would take in what it never carries on: better it ends, and is restarted."""

@@ -16,6 +16,7 @@ import msgspec
 
 from halfrate.base.errors import SettingsError
 from halfrate.base.types import Capabilities
+from halfrate.core.routing import Route, fault_in
 from halfrate.providers.base import Account
 
 VARIABLE: Final = "HALFRATE_SETTINGS"
@@ -72,12 +73,15 @@ class Settings(msgspec.Struct, frozen=True):
     providers: dict[str, ProviderSettings] = {}
     prices: dict[str, dict[str, PriceSettings]] = {}
     """provider -> model -> a price of the user's own, before any of the price book."""
+    routes: dict[str, Route] = {}
+    """What callers of the gateway may ask instead of a model."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounts: dict[str, dict[str, Any]] = {}
     providers: dict[str, ProviderSettings] = {}
     prices: dict[str, dict[str, PriceSettings]] = {}
+    routes: dict[str, Route] = {}
 
 
 def entries(settings: Settings, provider: str) -> dict[str, dict[str, dict[str, str]]]:
@@ -150,7 +154,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             raise SettingsError(
                 f"{path}: {name!r} cannot be a name before a model. Take small letters, digits, dots and hyphens."
             )
-    return Settings(path, accounts, found.providers, found.prices)
+    for name, route in found.routes.items():
+        wrong = fault_in(route)
+        if wrong or not name or not set(name) <= _NAME_CHARACTERS:
+            raise SettingsError(f"{path}: the route {name!r}: {wrong or 'that is no name of a model'}.")
+    return Settings(path, accounts, found.providers, found.prices, found.routes)
 
 
 def _account(given: Mapping[str, Any]) -> AccountSettings:

@@ -26,7 +26,7 @@ from halfrate.base.types import (
 )
 from halfrate.providers.anthropic_calls import KEEP, errored, tier_of, understand
 from halfrate.providers.anthropic_results import id_of, line_reader
-from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Tier
+from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Passage, Reply, Tier
 from halfrate.providers.bodies import PROMPT, splice, strict_schema, with_params
 from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import Http, Upload
@@ -222,6 +222,12 @@ class Anthropic:
             in_time=call.in_time,
         )
         return understand(call, answer)
+
+    def passage(self, endpoint: Endpoint, model: str) -> Passage | None:
+        headers = self._http.fixed_headers()
+        if endpoint != "messages" or headers is None:
+            return None
+        return Passage(url=self._http.base_url, path="/v1/messages", headers=headers, model=model)
 
     async def find(self, intent: Intent, now: float) -> Lookup:
         oldest = (intent.made_at or now) - _SKEW

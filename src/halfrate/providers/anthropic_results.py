@@ -112,7 +112,7 @@ def id_of(line: bytes) -> str | None:
 def line_reader(row_prefix: str) -> LineReader:
     """A reader of one batch's result lines."""
     plain = plain_reader(_decode_answered, _columns, row_prefix)
-    return LineReader(_general_reader(row_prefix), plain, _tokens_in)
+    return LineReader(_general_reader(row_prefix), plain, tokens_in)
 
 
 def _columns(answered: list[_Answered]) -> Columns:
@@ -176,7 +176,8 @@ def _tokens(usage: _Usage) -> Tokens:
     )
 
 
-def _tokens_in(usage: bytes) -> Tokens | None:
+def tokens_in(usage: bytes) -> Tokens | None:
+    """What a usage object means; None where there is none. Raises msgspec.DecodeError."""
     found = _decode_usage(usage)
     return _tokens(found) if found is not None else None
 

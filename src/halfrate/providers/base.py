@@ -11,7 +11,7 @@ it can end is one of three: it returns, it raises `Refused` (nothing was started
 import enum
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -203,6 +203,32 @@ class CallRefused(Refused):
         self.line = line
         self.blame = blame
         self.windows = windows
+
+
+class Passage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where calls of one endpoint go in the provider's own form, and what their heads must hold.
+
+    `model`: what the model is called in a body. `asks_usage`: a stream says what it used only if the request asks for
+    that (OpenAI's `stream_options`).
+    """
+
+    url: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    model: str
+    asks_usage: bool = False
+
+    def __repr__(self) -> str:
+        return f"Passage({self.url}{self.path})"
+
+
+@runtime_checkable
+class Passes(Protocol):
+    """An adapter of which calls can be passed on."""
+
+    def passage(self, endpoint: Endpoint, model: str) -> Passage | None:
+        """Where calls go that are in this provider's own form; None for an endpoint that it has no such calls of."""
+        ...
 
 
 class Adapter(Protocol):

@@ -228,6 +228,9 @@ class Cohere(OpenAIDialect):
     def _call_path(self, call: Call) -> str:
         return "/v2/embed"
 
+    def passage(self, endpoint: Endpoint, model: str) -> None:
+        """Its embeddings are asked for in a form of its own."""
+
     def _call_body(self, call: Call) -> bytes:
         return with_field(call.body, "model", call.model)
 

@@ -252,8 +252,10 @@ class Fireworks(OpenAIDialect):
         return asked
 
     def _call_body(self, call: Call) -> bytes:
-        model = call.model if "/" in call.model else f"accounts/fireworks/models/{call.model}"
-        return with_field(call.body, "model", model)
+        return with_field(call.body, "model", self._called(call.model))
+
+    def _called(self, model: str) -> str:
+        return model if "/" in model else f"accounts/fireworks/models/{model}"
 
     # ------------------------------------------------------------ parts
 

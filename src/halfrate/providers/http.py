@@ -137,6 +137,7 @@ class Http:
             )
         if not usable:
             raise SettingsError(f"{base_url!r} is not a URL that {title} could answer at. Nothing was sent.")
+        self.base_url = base_url
         self._url = parts
         self._path = parts.path.rstrip("/")
         self._headers = {"User-Agent": f"halfrate/{VERSION}", **headers}
@@ -153,6 +154,14 @@ class Http:
         self._callers: ThreadPoolExecutor | None = None
         self._idle = Idle()
         self._tls: ssl.SSLContext | None = None
+
+    def fixed_headers(self) -> tuple[tuple[str, str], ...] | None:
+        """What stands in the head of every call, the key among it; None where each call is signed for itself."""
+        return None if self._sign is not None else tuple(self._headers.items())
+
+    def fixed_query(self) -> str:
+        """What stands behind the path of every call."""
+        return f"?{self._query}" if self._query else ""
 
     async def close(self) -> None:
         self._threads.shutdown(wait=True)

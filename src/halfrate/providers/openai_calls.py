@@ -128,8 +128,17 @@ def understand(title: str, call: Call, answer: Answer, wording: Wording | None =
 
 
 def _tier(served: _Served | None) -> str:
-    name = served.service_tier if served is not None else None
+    return tier_named(served.service_tier if served is not None else None)
+
+
+def tier_named(name: str | None) -> str:
+    """The tier that an answer names; the usual one where it names none."""
     return _NAMES.get(name, name) if name else "standard"
+
+
+def is_money(fault: Fault) -> bool:
+    """Whether an error is about credit or a limit on money, which no waiting lifts within the hour."""
+    return bool({str(fault.code), fault.type} & _MONEY)
 
 
 def _refusal(call: Call, answer: Answer, fault: Fault | None, wording: Wording) -> Refusal:
@@ -141,7 +150,7 @@ def _refusal(call: Call, answer: Answer, fault: Fault | None, wording: Wording) 
         )
     blame = blame_for(answer.status, fault)
     if fault is not None:
-        if {str(fault.code), fault.type} & _MONEY:
+        if is_money(fault):
             blame = Blame.ACCOUNT
         elif answer.status == 400 and (
             fault.param == "service_tier" or "service_tier" in (fault.message or "")

@@ -17,7 +17,7 @@ import msgspec
 from halfrate.base.errors import OutcomeUnknown, Refused, UsageError
 from halfrate.base.results import Kind, LineReader
 from halfrate.base.types import Capabilities, Endpoint, Envelope, RequestSpec
-from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Tier
+from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Passage, Reply, Tier
 from halfrate.providers.bodies import splice
 from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import Http, Upload
@@ -68,6 +68,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     answer_limit: str = "max_completion_tokens"
     """The field of a chat that limits its answer."""
     tiers: Mapping[Endpoint, tuple[Tier, ...]] = msgspec.field(default_factory=lambda: _PLAIN_TIERS)
+    stream_options: bool = True
+    """Whether a stream of a chat says what it used only if it is asked to."""
 
 
 class _Counts(msgspec.Struct):
@@ -302,6 +304,23 @@ class OpenAIDialect:
 
     def _call_body(self, call: Call) -> bytes:
         return call.body
+
+    def passage(self, endpoint: Endpoint, model: str) -> Passage | None:
+        headers = self._http.fixed_headers()
+        if headers is None or endpoint not in self.capabilities.endpoints or not self.tiers(endpoint):
+            return None
+        call = Call(endpoint=endpoint, model=model, row_id="", body=b"{}")
+        return Passage(
+            url=self._http.base_url,
+            path=self._call_path(call) + self._http.fixed_query(),
+            headers=headers,
+            model=self._called(model),
+            asks_usage=endpoint == "chat" and self.dialect.stream_options,
+        )
+
+    def _called(self, model: str) -> str:
+        """What a model is called in a body."""
+        return model
 
     # ------------------------------------------------------------ batches as they are described
 

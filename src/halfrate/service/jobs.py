@@ -49,6 +49,7 @@ from halfrate.store.store import Fenced, Guard, Store
 
 if TYPE_CHECKING:
     from halfrate.rows.raw import RawShard
+    from halfrate.service.calls import Bookkeeper
     from halfrate.service.keys import Keys
     from halfrate.store.surfaces import Held, SurfaceStore
 
@@ -411,7 +412,7 @@ class Service:
         """Payments from `since` until before `until` (seconds since 1970), added up by names of `costs.KEYS` or of
         tags. Days and months are UTC's."""
         spent = self._store.spent(job_id=job_id, since=since, until=until)
-        jobs = self._store.jobs() if job_id is None else [self.job(job_id)]
+        jobs = self._store.paid_jobs() if job_id is None else [self.job(job_id)]
         return grouped(spent, by, {job.id: job for job in jobs})
 
     def cost_forecast(self, job_id: str) -> Forecast:
@@ -602,6 +603,12 @@ class Service:
         from halfrate.service.keys import Keys
 
         return Keys(self._store.surfaces, self.clock)
+
+    def bookkeeper(self, folder: Path) -> "Bookkeeper":
+        """Who brings the calls in real time into the ledger that were logged in a folder."""
+        from halfrate.service.calls import Bookkeeper
+
+        return Bookkeeper(self._store.calls, folder)
 
     # ------------------------------------------------------------ parts
 

@@ -13,7 +13,7 @@ import msgspec
 from halfrate.base.clock import Clock
 from halfrate.base.errors import UsageError
 from halfrate.base.ids import new_id
-from halfrate.core.keys import SURFACES, TAG, Key, Presented, Surface, digest_of, parse_key
+from halfrate.core.keys import SURFACES, TAG, USUAL, Key, Presented, Surface, digest_of, parse_key
 from halfrate.store.surfaces import SurfaceStore
 
 TEAM: Final = "default"
@@ -53,7 +53,7 @@ class Keys:
     ) -> tuple[Key, str]:
         """Make a key; with it, what its callers present, which nobody can be told again.
 
-        `models`: patterns as in `openai/*`, none for all models; `surfaces`: none for all; `expires`: in so many
+        `models`: patterns as in `openai/*`, none for all models; `surfaces`: none for both APIs; `expires`: in so many
         seconds. Raises UsageError.
         """
         tags = dict(tags or {})
@@ -72,7 +72,7 @@ class Keys:
             team=team,
             created_at=now,
             models=tuple(models),
-            surfaces=tuple(one for one in SURFACES if not surfaces or one in surfaces),
+            surfaces=tuple(one for one in SURFACES if one in (surfaces or USUAL)),
             tags=tags,
             requests_per_minute=requests_per_minute,
             expires_at=None if expires is None else now + expires,

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from halfrate.base.errors import HalfrateError, UsageError
-from halfrate.providers.accounts import load_settings
+from halfrate.providers.accounts import Settings, load_settings
 from halfrate.providers.registry import account_of, provider_behind, provider_names
 from halfrate.service.prices import MAKERS, named_model, price_book
 
@@ -19,6 +19,8 @@ class Offer(msgspec.Struct, frozen=True):
     model: str
     name: str
     provider: str
+    over: tuple[str, ...] = ()
+    """The models of a route, which is called by a name of its own."""
 
 
 def resolve(name: str) -> str:
@@ -54,7 +56,18 @@ def offers() -> list[Offer]:
         for model in by_provider.get(provider, ()):
             bare = own and makers.get(model) == provider and _named(model)[0] == provider
             found.append(Offer(f"{account}/{model}", model if bare else f"{account}/{model}", provider))
-    return sorted(found, key=lambda offer: offer.name)
+    return sorted([*found, *_routes(settings)], key=lambda offer: offer.name)
+
+
+def _routes(settings: Settings) -> list[Offer]:
+    found: list[Offer] = []
+    for name, route in settings.routes.items():
+        try:
+            found.append(Offer(name, name, "halfrate", tuple(map(resolve, route.models))))
+        except UsageError:
+            # It names a model that nobody knows: a call says so.
+            continue
+    return found
 
 
 def _account_for(provider: str) -> str:

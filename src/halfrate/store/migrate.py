@@ -21,6 +21,7 @@ MIGRATIONS: Final = {
     5: "modalities",
     6: "leaders",
     7: "surfaces",
+    8: "calls",
 }
 """Number and name of every migration; the file is `migrations/<number, four digits>_<name>.sql`."""
 

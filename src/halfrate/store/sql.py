@@ -42,8 +42,13 @@ WHERE id = :id
 JOB: Final = "SELECT record FROM job WHERE id = :id"
 """One job."""
 
-JOBS: Final = "SELECT record FROM job ORDER BY created_at DESC, id LIMIT :limit"
-"""Jobs, the newest first."""
+JOBS: Final = """
+SELECT record FROM job WHERE substr(id, 1, 6) <> 'calls-' ORDER BY created_at DESC, id LIMIT :limit
+"""
+"""Jobs, the newest first, without those that only stand for calls in real time."""
+
+PAID_JOBS: Final = "SELECT record FROM job ORDER BY created_at DESC, id"
+"""All that payments can be for."""
 
 STATE_PARAMETERS: Final = tuple(f"state_{number}" for number in range(len(JobState)))
 """The parameters of JOBS_IN_STATES; what is not needed repeats a state."""

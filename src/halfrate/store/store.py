@@ -41,6 +41,7 @@ from halfrate.store.records import (
 from halfrate.store.sqlite import SqliteConnector
 
 if TYPE_CHECKING:
+    from halfrate.store.calls import CallBook
     from halfrate.store.surfaces import Held, SurfaceStore
 
 _PATIENCE: Final = 30.0
@@ -99,6 +100,13 @@ class Store:
 
         return SurfaceStore(self._connector)
 
+    @functools.cached_property
+    def calls(self) -> "CallBook":
+        """Calls in real time in the ledger. As `surfaces`, it is the gateway's alone."""
+        from halfrate.store.calls import CallBook
+
+        return CallBook(self._connector)
+
     # ------------------------------------------------------------ jobs
 
     def add_job(
@@ -139,7 +147,7 @@ class Store:
         return None if row is None else job_of(row)
 
     def jobs(self, *, states: Iterable[JobState] = (), limit: int | None = None) -> list[Job]:
-        """Jobs, the newest first; of all states where none is named."""
+        """Jobs that were to be run, the newest first; of all states where none is named."""
         wanted = sorted({state.value for state in states})
         params: dict[str, Value] = {"limit": _EVERYTHING if limit is None else limit}
         statement = sql.JOBS
@@ -149,6 +157,11 @@ class Store:
         with self._connector.reading() as transaction:
             rows = transaction.fetch_all(statement, params)
         return [job_of(row) for row in rows]
+
+    def paid_jobs(self) -> list[Job]:
+        """All that payments can be for, what calls in real time are booked on as well; the newest first."""
+        with self._connector.reading() as transaction:
+            return [job_of(row) for row in transaction.fetch_all(sql.PAID_JOBS)]
 
     def jobs_starting(self, prefix: str) -> list[str]:
         """Ids of jobs that begin with `prefix`, ten at most. Case does not matter."""

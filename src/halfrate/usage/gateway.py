@@ -12,12 +12,16 @@ Version 1. Fields that a call has nothing to say for are left out.
 | `job`, `tags` | what the call was for, and other tags: an object of texts |
 | `session` | the conversation or piece of work that the caller named |
 | `endpoint` | `chat`, `responses`, `embeddings`, `messages`, `generate` |
-| `provider`, `model`, `served` | the model that was asked for, and the one that answered |
+| `account`, `provider` | whose model it was; no account where the caller brought a key of the caller's own |
+| `model`, `served` | the model that was asked for, and the one that answered |
 | `tier` | `batch`, `flex`, `standard` or `priority`: how it was served |
 | `stream`, `tools` | whether the answer was streamed, and whether tools were offered |
 | `deadline` | seconds within which the caller wanted the answer |
-| `tokens` | `input` (uncached alone), `cached`, `write_5m`, `write_1h`, `output`, `reasoning` (part of output) |
+| `tokens` | `input` (uncached alone), `cached`, `write_5m`, `write_1h`, `output`; parts of these are `reasoning`, |
+| | `audio_output` and `image_output` (of output), `audio_input` (of input), `audio_cached` (of cached) |
 | `cost_picodollars` | what it cost; left out where the price is unknown |
+| `realtime_picodollars`, `uncached_picodollars` | what it would have cost in the usual tier, and without a cache |
+| `doubt` | nobody knows whether it is billed: it broke off, or its answer says nothing of tokens |
 | `duration`, `first_token` | seconds to the end of the answer, and to its first token |
 | `status` | the HTTP status that the caller got |
 """
@@ -37,7 +41,7 @@ _MOST: Final = 10**21
 
 
 class LoggedTokens(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Tokens of a call by kind, none of them counted twice but `reasoning`, which is part of `output`."""
+    """Tokens of a call by kind, none of them counted twice in the first five."""
 
     input: int = 0
     cached: int = 0
@@ -45,6 +49,10 @@ class LoggedTokens(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     write_1h: int = 0
     output: int = 0
     reasoning: int = 0
+    audio_input: int = 0
+    audio_cached: int = 0
+    audio_output: int = 0
+    image_output: int = 0
 
 
 class Logged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -60,6 +68,7 @@ class Logged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tags: dict[str, str] = NO_TAGS
     session: str | None = None
     endpoint: str | None = None
+    account: str | None = None
     provider: str | None = None
     model: str | None = None
     served: str | None = None
@@ -69,6 +78,9 @@ class Logged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     deadline: float | None = None
     tokens: LoggedTokens = LoggedTokens()
     cost_picodollars: int | None = None
+    realtime_picodollars: int | None = None
+    uncached_picodollars: int | None = None
+    doubt: bool = False
     duration: float | None = None
     first_token: float | None = None
     status: int | None = None
@@ -140,6 +152,9 @@ def _call(row: Logged) -> Call:
     )
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 def _rows(_names: frozenset[str]) -> type[msgspec.Struct]:
     return Logged
 
@@ -155,5 +170,6 @@ GATEWAY: Final = Format(
 
 def line(row: Logged) -> bytes:
     """A call as it stands in the log, with its newline."""
-    written: Any = msgspec.structs.replace(row, log=VERSION)
-    return msgspec.json.encode(written) + b"\n"
+    if row.log != VERSION:
+        row = msgspec.structs.replace(row, log=VERSION)
+    return _encode(row) + b"\n"

@@ -10,6 +10,7 @@ import msgspec
 from halfrate.base.errors import HalfrateError
 from halfrate.base.results import Billed, Collection
 from halfrate.base.types import Counts, Usage
+from halfrate.core.job import JobState
 from halfrate.core.lifecycle import Refs, Shard, State
 from halfrate.store.store import Store
 
@@ -89,6 +90,24 @@ def attempt(store: Store, owner: str, shard: Shard, now: float) -> None:
     say(shard.id, number)
 
 
+def ends(url: str) -> None:
+    """Ends every job, and says so of each once it is committed."""
+    store = Store.open(url)
+    jobs = store.jobs()
+    wait()
+    for job in jobs:
+        store.save_job(msgspec.structs.replace(job, state=JobState.DONE, finished_at=9.0), 9.0)
+        say(job.id)
+    store.close()
+
+
 if __name__ == "__main__":
-    verbs = {"opens": opens, "claims": claims, "intends": intends, "holds": holds, "works": works}
+    verbs = {
+        "opens": opens,
+        "claims": claims,
+        "intends": intends,
+        "holds": holds,
+        "works": works,
+        "ends": ends,
+    }
     verbs[sys.argv[1]](*sys.argv[2:])

@@ -8,7 +8,7 @@ import pytest
 
 from halfrate.core.job import JobState
 from halfrate.core.lifecycle import MOVING, WAITING, State
-from halfrate.store import call_sql, migrate, sql, surface_sql
+from halfrate.store import call_sql, migrate, sql, surface_sql, webhook_sql
 from halfrate.store.connector import Dialect, Params
 from halfrate.store.store import Store
 
@@ -19,7 +19,7 @@ POSTGRES = Dialect("FOR UPDATE", "FOR UPDATE SKIP LOCKED", "CAST(trunc(at) AS BI
 
 def every_statement() -> list[str]:
     found: list[str] = []
-    modules = (sql, surface_sql, call_sql)
+    modules = (sql, surface_sql, call_sql, webhook_sql)
     for name, value in [pair for module in modules for pair in vars(module).items()]:
         if name.isupper() and not name.startswith("_"):
             found += [value] if isinstance(value, str) else []
@@ -56,6 +56,9 @@ def test_placeholders_are_the_connectors() -> None:
         surface_sql.UPLOAD_TO_CHANGE,
         surface_sql.SURFACE_BATCH_TO_CHANGE,
         surface_sql.STILL_HELD,
+        webhook_sql.WEBHOOK_TO_CHANGE,
+        webhook_sql.WEBHOOKS_OF_TEAM,
+        webhook_sql.JOB_STATE,
     ):
         assert POSTGRES.fill(statement).strip().endswith("FOR UPDATE")
 
@@ -75,7 +78,9 @@ _CLAIM: Params = {"now": 1.0, "limit": 8, "owner": "w", "lease_until": 2.0}
 _PLACE: Params = {"team": "t", "created_at": 1.0, "id": "i", "limit": 8}
 _FILES: Params = {**_PLACE, "purpose": "batch"}
 _BATCHES: Params = {**_PLACE, "surface": "openai"}
-_IN_ORDER = ("shard_due", "job_newest", "stored_file", "upload_oldest", "surface_batch")
+_DELIVERIES: Params = {"since": 1.0, "webhook_id": "", "state": "", "limit": 8}
+_REPLAY: Params = {"now": 1.0, "event_id": "evt", "since": 1.0, "webhook_id": "", "state": ""}
+_IN_ORDER = ("shard_due", "job_newest", "stored_file", "upload_oldest", "surface_batch", "delivery")
 """Indexes that give rows in the order in which they are asked for."""
 
 
@@ -105,6 +110,14 @@ _IN_ORDER = ("shard_due", "job_newest", "stored_file", "upload_oldest", "surface
         (surface_sql.SURFACE_TWINS, {"team": "t", "digest": "d", "since": 1.0}, "surface_batch_twins"),
         (surface_sql.CLAIM_SURFACE_BATCHES, _CLAIM, "surface_batch_due"),
         (surface_sql.NEXT_SURFACE_BATCH, {}, "surface_batch_due"),
+        (webhook_sql.WEBHOOKS_OF_TEAM, {"team": "t"}, "webhook_of_team"),
+        (webhook_sql.NEXT_DELIVERY, {}, "delivery_due"),
+        (webhook_sql.DUE_WEBHOOKS, {"now": 1.0}, "(delivery_due|delivery_due_of_webhook)"),
+        (webhook_sql.CLAIM_DELIVERIES, {**_CLAIM, "webhook_id": "wh"}, "delivery_due_of_webhook"),
+        (webhook_sql.DELIVERIES, _DELIVERIES, "delivery_newest"),
+        (webhook_sql.REPLAY_EVENT, _REPLAY, "(sqlite_autoindex_delivery_1|delivery_pkey)"),
+        (webhook_sql.REPLAY_SINCE, _REPLAY, "delivery_newest"),
+        (webhook_sql.SWEEP_DELIVERIES, {"before": 1.0}, "delivery_newest"),
     ],
 )
 def test_an_index_answers(

@@ -35,6 +35,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit": ("audit", "Find what could wait in a log of usage."),
     "providers": ("providers", "List the providers: limits, windows, discounts."),
     "keys": ("keys", "Make, list and revoke keys of the gateway."),
+    "webhooks": ("webhooks", "Tell others when batches and jobs end."),
     "serve": ("serve", "Serve OpenAI's and Anthropic's batch APIs."),
     "worker": ("worker", "Work on all jobs, as long as it runs."),
     "emulate": ("emulate", "Start a stand-in for the providers on this machine."),

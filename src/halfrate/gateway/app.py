@@ -28,6 +28,7 @@ from halfrate.gateway.openai_files import FILE_BYTES, OpenAIFiles
 from halfrate.gateway.openai_uploads import PART_BYTES, OpenAIUploads
 from halfrate.gateway.realtime import RealTime
 from halfrate.gateway.targets import Targets
+from halfrate.gateway.webhooks import PLACE, ProviderWebhooks
 from halfrate.service.batches import Keeper
 from halfrate.service.calls import CallLog
 from halfrate.service.jobs import Service
@@ -98,6 +99,7 @@ class Gateway:
         )
         models = Models()
         costs = Costs(self._service, self.spending)
+        told = ProviderWebhooks(self._service, self._hinted)
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/healthz", self._health),
             ("GET", "/readyz", self._ready),
@@ -121,6 +123,8 @@ class Gateway:
             ("GET", "/v1/messages/batches/{id}/results", messages.results),
             ("POST", "/v1/messages/batches/{id}/cancel", messages.cancel),
             ("GET", "/v1/halfrate/cost", costs.show),
+            ("POST", f"{PLACE}openai/{{account}}", told.openai),
+            ("POST", f"{PLACE}gemini/{{account}}", told.gemini),
             ("GET", "/v1/models", models.list),
             ("GET", "/v1/models/{id:path}", models.retrieve),
         ]
@@ -151,6 +155,10 @@ class Gateway:
 
     def _told(self, event: str, batch_id: str, why: str) -> None:
         self._log.say(event, batch=batch_id, why=why)
+
+    def _hinted(self) -> None:
+        """A batch is to be looked at: whoever works here does so now."""
+        self.keeper.submitted()
 
     async def _health(self, _request: Request) -> Response:
         """The process is alive."""

@@ -47,6 +47,7 @@ class Server:
     def __init__(self, service: Service, log: Log, *, host: str = "127.0.0.1", port: int = 8080) -> None:
         self._service = service
         self._log = log
+        self._deliverer = service.webhooks.deliverer(self._told, log.failed)
         self._socket = _bound(host, port)
         self.host = host
         self.port: int = self._socket.getsockname()[1]
@@ -113,18 +114,23 @@ class Server:
         keeper = asyncio.create_task(gateway.keeper.run())
         sweeper = asyncio.create_task(self._sweep(gateway))
         booker = asyncio.create_task(self._book(gateway))
-        for task in (worker, keeper, sweeper, booker):
+        deliverer = asyncio.create_task(self._deliverer.run())
+        for task in (worker, keeper, sweeper, booker, deliverer):
             task.add_done_callback(self._died)
         try:
             yield
         finally:
             gateway.keeper.stop()
+            self._deliverer.stop()
             for loop in loops:
                 loop.stop()
             sweeper.cancel()
             booker.cancel()
-            await asyncio.gather(worker, keeper, sweeper, booker, return_exceptions=True)
+            await asyncio.gather(worker, keeper, sweeper, booker, deliverer, return_exceptions=True)
             await self._booked(gateway)
+
+    def _told(self, event: str, webhook_id: str, why: str) -> None:
+        self._log.say(event, webhook=webhook_id, why=why)
 
     async def _sweep(self, gateway: Gateway) -> None:
         sweeps = [gateway.shelf.sweep_orphans]

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from halfrate.rows.raw import RawShard
     from halfrate.service.calls import Bookkeeper
     from halfrate.service.keys import Keys
+    from halfrate.service.webhooks import Webhooks
     from halfrate.store.surfaces import Held, SurfaceStore
 
 
@@ -604,6 +605,13 @@ class Service:
 
         return Keys(self._store.surfaces, self.clock)
 
+    @functools.cached_property
+    def webhooks(self) -> "Webhooks":
+        """Who is told of the ends of batches and jobs. Other commands do not import it."""
+        from halfrate.service.webhooks import Webhooks
+
+        return Webhooks(self._store.webhooks, self.clock, self.owner)
+
     def bookkeeper(self, folder: Path) -> "Bookkeeper":
         """Who brings the calls in real time into the ledger that were logged in a folder."""
         from halfrate.service.calls import Bookkeeper
@@ -650,7 +658,7 @@ class Service:
         )
 
     def _save(self, job: Job) -> Job:
-        self._store.save_job(job)
+        self._store.save_job(job, self.clock.now())
         self._jobs[job.id] = job
         return job
 

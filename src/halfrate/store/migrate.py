@@ -22,6 +22,7 @@ MIGRATIONS: Final = {
     6: "leaders",
     7: "surfaces",
     8: "calls",
+    9: "webhooks",
 }
 """Number and name of every migration; the file is `migrations/<number, four digits>_<name>.sql`."""
 

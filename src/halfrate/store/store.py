@@ -43,6 +43,7 @@ from halfrate.store.sqlite import SqliteConnector
 if TYPE_CHECKING:
     from halfrate.store.calls import CallBook
     from halfrate.store.surfaces import Held, SurfaceStore
+    from halfrate.store.webhooks import WebhookStore
 
 _PATIENCE: Final = 30.0
 _LOOK_AGAIN: Final = 2.0
@@ -106,6 +107,13 @@ class Store:
         from halfrate.store.calls import CallBook
 
         return CallBook(self._connector)
+
+    @functools.cached_property
+    def webhooks(self) -> "WebhookStore":
+        """Who is told of the ends of batches and jobs, and what is on its way to them."""
+        from halfrate.store.webhooks import WebhookStore
+
+        return WebhookStore(self._connector)
 
     # ------------------------------------------------------------ jobs
 
@@ -176,8 +184,13 @@ class Store:
             rows = transaction.fetch_all(sql.TWINS, params)
         return [job_of(row) for row in rows]
 
-    def save_job(self, job: Job) -> None:
+    def save_job(self, job: Job, now: float | None = None) -> None:
+        """Overwrite a job's record. `now`: tell who wants to know of the state that the job comes to by that."""
         with self._connector.writing() as transaction:
+            if now is not None and job.state is not JobState.OPEN:
+                from halfrate.store.webhooks import tell_of_job
+
+                tell_of_job(transaction, job, now)
             transaction.execute(sql.SAVE_JOB, job_params(job))
 
     # ------------------------------------------------------------ shards

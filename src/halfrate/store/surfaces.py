@@ -13,6 +13,7 @@ from halfrate.core.keys import Key, Surface
 from halfrate.core.surface import StoredFile, SurfaceBatch, Upload
 from halfrate.store import surface_sql as sql
 from halfrate.store.connector import Connector, Params, Row, Transaction, Value
+from halfrate.store.webhooks import tell_of_batch
 
 T = TypeVar("T")
 Order = Literal["newest", "oldest"]
@@ -210,7 +211,7 @@ class SurfaceStore:
     ) -> bool:
         """Commit a step, and the files that it made, and let go of the batch; whether it was still the owner's.
 
-        `next_at`: when it should be looked at again; None at its end.
+        `next_at`: when it should be looked at again; None at its end, of which whoever wants to know is told then.
         """
         params: dict[str, Value] = {
             "id": batch.id,
@@ -224,6 +225,8 @@ class SurfaceStore:
                 return False
             for file in files:
                 transaction.execute(sql.ADD_FILE, _file_params(file))
+            if batch.ended:
+                tell_of_batch(transaction, batch)
             return True
 
     def extend_batch(self, held: Held, owner: str, lease_until: float) -> bool:

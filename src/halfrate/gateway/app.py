@@ -26,6 +26,8 @@ from halfrate.gateway.models import Models
 from halfrate.gateway.openai_batches import OpenAIBatches
 from halfrate.gateway.openai_files import FILE_BYTES, OpenAIFiles
 from halfrate.gateway.openai_uploads import PART_BYTES, OpenAIUploads
+from halfrate.gateway.openapi import document
+from halfrate.gateway.page import Pages
 from halfrate.gateway.realtime import RealTime
 from halfrate.gateway.targets import Targets
 from halfrate.gateway.webhooks import PLACE, ProviderWebhooks
@@ -98,9 +100,12 @@ class Gateway:
             self.keeper, self.shelf, self._service.clock, body_bytes=limits.messages_bytes
         )
         models = Models()
+        pages = Pages(document(limits))
         costs = Costs(self._service, self.spending)
         told = ProviderWebhooks(self._service, self._hinted)
         table: list[tuple[str, str, Handler]] = [
+            ("GET", "/", pages.show),
+            ("GET", "/openapi.json", pages.describe),
             ("GET", "/healthz", self._health),
             ("GET", "/readyz", self._ready),
             ("POST", "/v1/files", files.create),

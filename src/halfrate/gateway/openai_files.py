@@ -77,8 +77,9 @@ class OpenAIFiles:
             {
                 "object": "list",
                 "data": data,
-                "first_id": data[0]["id"] if data else None,
-                "last_id": data[-1]["id"] if data else None,
+                # By OpenAI's own description they are always there, and text.
+                "first_id": data[0]["id"] if data else "",
+                "last_id": data[-1]["id"] if data else "",
                 "has_more": page.more,
             }
         )
@@ -148,18 +149,22 @@ class Download(Response):
 
 
 def file_object(file: StoredFile) -> dict[str, object]:
-    """A file as OpenAI shows it. Times are whole seconds since 1970."""
-    return {
+    """A file as OpenAI shows it. Times are whole seconds since 1970.
+
+    A time that there is not is left out: by OpenAI's own description it is never null.
+    """
+    document: dict[str, object] = {
         "id": file.id,
         "object": "file",
         "bytes": file.bytes,
         "created_at": int(file.created_at),
-        "expires_at": None if file.expires_at is None else int(file.expires_at),
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",
-        "status_details": None,
     }
+    if file.expires_at is not None:
+        document["expires_at"] = int(file.expires_at)
+    return document
 
 
 def checked_purpose(given: str | None) -> str:

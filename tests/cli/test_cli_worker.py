@@ -1,5 +1,6 @@
 """`halfrate worker`: jobs of several people, carried by processes that know none of them."""
 
+import asyncio
 import json
 import signal
 import time
@@ -42,6 +43,30 @@ def test_a_worker_carries_all_jobs_to_their_end(shell: Shell) -> None:
 
 def test_a_worker_with_nothing_to_do_drains_at_once(shell: Shell) -> None:
     assert shell("worker", "--drain").code == 0
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_job_whose_worker_died_before_it_could_say_that_it_is_done(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, waiting: bool
+) -> None:
+    left = shell.run(shell.table(4), "--json", "--detach", "-o", "out.jsonl").object["job"]
+    for name, value in shell.env.items():
+        monkeypatch.setenv(name, value)
+    process = shell.start("worker") if waiting else None
+    with Service(Home.from_environment()) as service:
+        # All of it is run, and nobody concludes it, as after a kill between the two.
+        asyncio.run(service.run(left))
+    if process is None:
+        assert shell("worker", "--drain").code == 0
+    else:
+        deadline = time.monotonic() + 40
+        while not (shell.folder / "out.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        shell.finish(process)
+    assert [row["status"] for row in shell.rows("out.jsonl")] == ["succeeded"] * 4
+    assert json.loads(shell("status", left, "--json").out)["state"] == "done"
+    assert max(shell.meter()["billed_by_fingerprint"].values()) == 1
 
 
 def test_a_job_that_a_person_has_to_mend_does_not_hold_up_the_others(shell: Shell) -> None:

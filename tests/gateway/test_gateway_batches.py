@@ -12,6 +12,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
+from halfrate.core.job import JobState
 from halfrate.core.surface import BatchState
 from halfrate.service.batches import Keeper
 from halfrate.service.jobs import Service
@@ -392,6 +393,24 @@ def test_a_keeper_that_lost_its_batch_makes_no_job_of_it(house: Callable[..., Ho
         assert list((hand.service.home.root / "jobs").iterdir()) == []
         assert hand.step().state is BatchState.CANCELLED
     assert at.meter()["rows_received"] == 0
+
+
+def test_a_batch_whose_job_ended_just_before_a_kill_comes_to_its_end(house: Callable[..., House]) -> None:
+    """Killed between the last row of a job and the record that the job is done."""
+    at = house()
+    key, text = at.key()
+    file = at.stored(key, text, chat("gpt-4.1-mini", 3))
+    with by_hand(at) as hand:
+        batch = hand.create(key, file)
+        while not hand.service.jobs():
+            hand.step()
+        (job,) = hand.service.jobs()
+        asyncio.run(hand.service.run(job.id))
+        assert hand.service.job(job.id).state is JobState.OPEN
+        with running(hand.service) as (server, _):
+            client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=text, max_retries=0)
+            assert wait(client, client.batches.retrieve(batch.id), seconds=60).status == "completed"
+    assert at.paid_twice() == 0
 
 
 def test_a_step_that_is_done_twice_makes_one_job(house: Callable[..., House]) -> None:

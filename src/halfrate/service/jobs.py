@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 300.0
 """Seconds after which a worker tries again what a person has to mend."""
+_LEFT_OPEN = 10.0
+"""Seconds between two looks for jobs of which nothing goes on, and which nobody has concluded."""
 _LONGEST_CREATE = 600.0
 """The longest wait for a paid call of any provider, which a lease has to outlast."""
 
@@ -260,7 +262,15 @@ class Service:
         loop = Loop(self._store, worker, self.clock, self._owner, self._documented)
         on_loop(loop)
 
+        looked = -math.inf
+
         def concluded() -> bool:
+            nonlocal looked
+            now = self.clock.now()
+            if now - looked >= _LEFT_OPEN:
+                # Whoever has ended the last shard of a job may have died before it could conclude it.
+                looked = now
+                ended.extend(self._store.settled_jobs())
             while ended:
                 self._end(ended.pop(), on_end, on_halt)
             return False

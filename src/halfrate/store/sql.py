@@ -58,6 +58,15 @@ SELECT record FROM job WHERE state IN ({states}) ORDER BY created_at DESC, id LI
 """.replace("{states}", ", ".join(f":{name}" for name in STATE_PARAMETERS))
 """Jobs in certain states, the newest first."""
 
+SETTLED_JOBS: Final = """
+SELECT id FROM job
+WHERE state = 'open' AND NOT EXISTS (
+    SELECT 1 FROM shard WHERE shard.job_id = job.id AND shard.state NOT IN ('done', 'stopped', 'paused')
+)
+ORDER BY id
+"""
+"""Jobs of which nothing goes on, and of whose end nobody has said so."""
+
 JOBS_STARTING: Final = """
 SELECT id FROM job WHERE substr(lower(id), 1, :length) = :prefix ORDER BY id LIMIT 10
 """

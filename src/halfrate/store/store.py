@@ -166,6 +166,11 @@ class Store:
             rows = transaction.fetch_all(statement, params)
         return [job_of(row) for row in rows]
 
+    def settled_jobs(self) -> list[str]:
+        """Ids of open jobs of which no shard goes on: whoever was about to say so may have died."""
+        with self._connector.reading() as transaction:
+            return [job_id for (job_id,) in transaction.fetch_all(sql.SETTLED_JOBS)]
+
     def paid_jobs(self) -> list[Job]:
         """All that payments can be for, what calls in real time are booked on as well; the newest first."""
         with self._connector.reading() as transaction:

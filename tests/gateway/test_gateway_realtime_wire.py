@@ -312,6 +312,22 @@ def test_an_answer_without_a_word_on_tokens_is_a_doubt_but_an_answer(before: Bef
     assert ledger(office)["doubts"] == 1
 
 
+@pytest.mark.parametrize(
+    "content", [b'[{"type":"text"}]', b'[{"type":"tool_use"}]', b'"text"', b'[{"type":"text","text":7}]']
+)
+def test_an_answer_that_cannot_be_translated_is_a_doubt(before: Before, content: bytes) -> None:
+    message = (
+        b'{"id":"msg_1","type":"message","role":"assistant","model":"claude-haiku-4-5","stop_reason":"end_turn",'
+        b'"content":%b,"usage":{"input_tokens":10,"output_tokens":2}}' % content
+    )
+    office, place = before(answers(reply(200, message)))
+    answer = office.call("POST", CHAT, body(model="claude-haiku-4-5"))
+    assert (answer.status, answer.error["code"]) == (504, "outcome_unknown")
+    assert (ledger(office)["rows"], ledger(office)["doubts"]) == (0, 1)
+    assert len(place.sent) == 1
+    assert {line["event"] for line in said(office)} == {"no answer"}
+
+
 def test_a_caller_may_wait_less(before: Before) -> None:
     def script(sent: Sent) -> Iterable[bytes]:
         wait_for(sent.gone)

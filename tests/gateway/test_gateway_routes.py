@@ -224,13 +224,14 @@ def test_a_stream_falls_back_before_it_has_begun(town: Build) -> None:
 RACE = f'models = ["{ONE}", "{TWO}"]\nhow = "race"'
 
 
-def test_in_a_race_the_first_answer_counts_and_the_others_are_cancelled(town: Build) -> None:
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"])
+def test_in_a_race_the_first_answer_counts_and_the_others_are_cancelled(town: Build, begun: bytes) -> None:
     gone = threading.Event()
 
     def slow(sent: Sent) -> Iterable[bytes]:
+        yield begun
         wait_for(sent.gone)
         gone.set()
-        return ()
 
     at = town(RACE, slow, always(chat("two")))
     answer = at.ask()

@@ -19,6 +19,7 @@ from halfrate.base.errors import (
     SettingsError,
     UsageError,
 )
+from halfrate.base.results import UnreadableLine
 from halfrate.gateway.asking import Asked
 from halfrate.gateway.errors import ApiError, invalid
 from halfrate.gateway.events import chat_events, message_events
@@ -108,16 +109,28 @@ async def _passed(asked: Asked, target: Target, way: Way, seconds: float) -> Who
     body = _body(asked, way.passage)
     try:
         response = await way.upstream.send(b"POST", way.path, way.head(asked.headers), body, seconds=seconds)
-        if response.status != 200:
-            raise _refusal(target, response, way.without_key(await response.read(_ERROR)))
-        kept = [pair for pair in response.headers if pair[0] in _KEPT_HEADERS]
-        if asked.stream and _is_stream(response):
-            return Streamed(kept, response)
-        whole = await response.read(_ANSWER)
     except NotSent as error:
         raise _unreachable(target, str(error)) from None
     except Lost as error:
         raise lost(target, str(error)) from None
+    try:
+        return await _answer(asked, target, way, response)
+    except Lost as error:
+        raise lost(target, str(error)) from None
+    except BaseException:
+        # Nobody reads the rest of it: its connection would wait for that for ever.
+        response.close()
+        raise
+
+
+async def _answer(asked: Asked, target: Target, way: Way, response: Response) -> Whole | Streamed:
+    """What a provider answers. Raises Failed where that is an error, and Lost."""
+    if response.status != 200:
+        raise _refusal(target, response, way.without_key(await response.read(_ERROR)))
+    kept = [pair for pair in response.headers if pair[0] in _KEPT_HEADERS]
+    if asked.stream and _is_stream(response):
+        return Streamed(kept, response)
+    whole = await response.read(_ANSWER)
     return Whole(kept, whole, READERS[asked.endpoint]().whole(whole))
 
 
@@ -202,12 +215,17 @@ async def _translated(asked: Asked, target: Target, seconds: float) -> Whole:
     finally:
         if target.callers_key:
             await adapter.close()
-    row = adapter.line_reader(endpoint, prefix).general(reply.line)
-    completion = adapter.to_openai(reply.line, _created(asked))
-    used = Used(row.tokens, row.model, reply.tier)
-    if completion is None:
-        raise lost(target, "its answer cannot be understood", used=used)
-    document = to_message(completion) if asked.surface == "anthropic" else completion
+    used = Used(tier=reply.tier)
+    try:
+        row = adapter.line_reader(endpoint, prefix).general(reply.line)
+        used = Used(row.tokens, row.model, reply.tier)
+        completion = adapter.to_openai(reply.line, _created(asked))
+        if completion is None:
+            raise lost(target, "its answer holds no answer", used)
+        document = to_message(completion) if asked.surface == "anthropic" else completion
+    except (msgspec.DecodeError, UnicodeDecodeError, UnreadableLine):
+        # What it says may be what was asked: it is not repeated.
+        raise lost(target, "its answer cannot be understood", used) from None
     whole = Whole([_JSON], msgspec.json.encode(document), used)
     return as_stream(asked, whole) if asked.stream else whole
 

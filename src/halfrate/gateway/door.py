@@ -100,16 +100,20 @@ class Door:
             await self._app(scope, receive, answer)
         finally:
             self._inside -= 1
-            key: Key | None = scope.get("halfrate.key")
-            self._log.call(
-                method=scope["method"],
-                path=scope["path"],
-                status=status or 500,
-                seconds=self._now() - started,
-                request_id=request_id,
-                key=key.id if key is not None else "",
-                route=scope.get("halfrate.route", ()),
-            )
+            if not self._log.quiet:
+                self._tell(scope, status or 500, self._now() - started)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        key: Key | None = scope.get("halfrate.key")
+        self._log.call(
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            seconds=seconds,
+            request_id=scope["halfrate.request_id"],
+            key=key.id if key is not None else "",
+            route=scope.get("halfrate.route", ()),
+        )
 
     async def _let_in(self, headers: Mapping[bytes, bytes], surface: Surface) -> Key:
         if self._inside > self._most:

@@ -16,7 +16,7 @@ class Log:
     def __init__(self, clock: Clock, stream: IO[str] | None = None, *, quiet: bool = False) -> None:
         self._clock = clock
         self._stream = stream
-        self._quiet = quiet
+        self.quiet = quiet
 
     def call(
         self,
@@ -30,7 +30,7 @@ class Log:
         route: Sequence[str] = (),
     ) -> None:
         """A call that was answered. `route`: which models were tried for it, and with what result."""
-        if not self._quiet:
+        if not self.quiet:
             self._write(
                 event="call",
                 method=method,

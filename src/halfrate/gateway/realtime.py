@@ -122,7 +122,7 @@ class RealTime:
 
 def _told(target: Target, path: tuple[str, ...], tier: str | None = None, cost: int | None = None) -> Headers:
     """Headers that say what was done, and what it cost if that is known yet."""
-    headers = [(b"x-halfrate-model", target.model.encode("ascii", "replace"))]
+    headers = [(b"x-halfrate-model", target.shown)]
     if path:
         headers.append((b"x-halfrate-route", ", ".join(path).encode("ascii", "replace")))
     if tier is not None:

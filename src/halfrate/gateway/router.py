@@ -58,9 +58,13 @@ class Router:
     async def answer(self, asked: Asked) -> Routed:
         """Raises Unanswered, ApiError or OverBudget."""
         try:
-            route = await self._targets.route(asked.model)
+            target = None if asked.provider_key else self._targets.known(asked.model, asked.endpoint)
+            route = None if target is not None else await self._targets.route(asked.model)
             if route is None:
-                attempt = Attempt(self._books, asked, await self._target(asked, asked.model))
+                if target is None or not asked.key.allows(target.model):
+                    target = await self._target(asked, asked.model)
+                    self._note(asked, target)
+                attempt = Attempt(self._books, asked, target)
                 try:
                     return Routed(attempt, await attempt.ask(asked.seconds))
                 except Failed as failure:
@@ -71,6 +75,10 @@ class Router:
                 self._books.log.say("no way to a model", why=error.told, request_id=asked.request_id)
             status = {"model_not_found": 404, "unsupported_endpoint": 400, "model_not_allowed": 403}
             raise ApiError(status.get(error.code, 503), str(error), code=error.code, param="model") from None
+
+    def _note(self, asked: Asked, target: Target) -> None:
+        if not target.callers_key:
+            self._targets.note(asked.model, asked.endpoint, target)
 
     async def _target(self, asked: Asked, name: str) -> Target:
         """Raises NoTarget."""

@@ -68,6 +68,8 @@ class Target(msgspec.Struct, frozen=True):
     name: str
     title: str
     adapter: Adapter
+    shown: bytes
+    """`model`, as it stands in a header."""
     way: Way | None = None
     callers_key: bool = False
     """Whether the provider's key is the caller's own."""
@@ -95,6 +97,16 @@ class Targets:
         self._models: dict[str, tuple[str, float]] = {}
         self._found: dict[tuple[str, Endpoint], tuple[Target, float]] = {}
         self._routes: tuple[dict[str, Route], float] = ({}, 0.0)
+        self._named: dict[tuple[str, Endpoint], tuple[Target, float]] = {}
+
+    def known(self, name: str, endpoint: Endpoint) -> Target | None:
+        """Where calls of what callers call so went a moment ago; None where that has to be looked up."""
+        known = self._named.get((name, endpoint))
+        return known[0] if known is not None and time.monotonic() < known[1] else None
+
+    def note(self, name: str, endpoint: Endpoint, target: Target) -> None:
+        """What callers call so is this, for a while."""
+        _remember(self._named, (name, endpoint), (target, time.monotonic() + _REMEMBERED))
 
     async def route(self, name: str) -> Route | None:
         """The route that callers call so; None where it is none, but a model. Raises NoTarget."""
@@ -166,6 +178,7 @@ class Targets:
             name=name,
             title=facts.title,
             adapter=adapter,
+            shown=model.encode("ascii", "replace"),
             callers_key=callers_key,
         )
         if passage is None:

@@ -363,7 +363,6 @@ class _Line(asyncio.Protocol):
         reusable = self.alive and self._lasting
         self._free()
         if reusable:
-            self._parser = httptools.HttpResponseParser(self)
             self._reset()
             self._owner.keep(self)
         else:

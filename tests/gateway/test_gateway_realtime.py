@@ -285,15 +285,16 @@ def test_keys_prompts_and_answers_are_in_no_log_and_no_file(house: Open) -> None
 def test_a_key_may_ask_its_models_alone(house: Open) -> None:
     home = house()
     _, key = home.key(models=["openai/*"])
-    with pytest.raises(openai.PermissionDeniedError, match="may not ask"):
-        home.client(key).chat.completions.create(model="claude-haiku-4-5", messages=ASKED)
-    with pytest.raises(anthropic.PermissionDeniedError):
-        home.messages(key).messages.create(model="claude-haiku-4-5", messages=ASKED, max_tokens=9)
-    with pytest.raises(openai.NotFoundError) as caught:
-        home.client(key).chat.completions.create(model="no-such-model", messages=ASKED)
-    assert caught.value.code == "model_not_found"
     _, other = home.key("other")
-    with pytest.raises(openai.BadRequestError) as refused:
-        home.client(other).responses.create(model="claude-haiku-4-5", input="hi")
-    assert refused.value.code == "unsupported_endpoint"
+    with home.client(key) as client, home.messages(key) as messages, home.client(other) as free:
+        with pytest.raises(openai.PermissionDeniedError, match="may not ask"):
+            client.chat.completions.create(model="claude-haiku-4-5", messages=ASKED)
+        with pytest.raises(anthropic.PermissionDeniedError):
+            messages.messages.create(model="claude-haiku-4-5", messages=ASKED, max_tokens=9)
+        with pytest.raises(openai.NotFoundError) as caught:
+            client.chat.completions.create(model="no-such-model", messages=ASKED)
+        assert caught.value.code == "model_not_found"
+        with pytest.raises(openai.BadRequestError) as refused:
+            free.responses.create(model="claude-haiku-4-5", input="hi")
+        assert refused.value.code == "unsupported_endpoint"
     assert home.meter()["realtime_received"] == 0

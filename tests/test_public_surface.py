@@ -119,6 +119,7 @@ def test_the_commands() -> None:
         "audit",
         "providers",
         "keys",
+        "webhooks",
         "serve",
         "worker",
         "emulate",

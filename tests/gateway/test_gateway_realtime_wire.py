@@ -456,6 +456,16 @@ def test_a_budget_stops_calls(before: Before) -> None:
     assert any(line["event"] == "over budget" for line in said(office))
 
 
+def test_each_of_several_answers_is_counted_with(before: Before) -> None:
+    office, place = before(answers(reply(200, ANSWER)))
+    office.service.set_budget(Budget(name="team", value="search", stop=parse_usd("0.001")))
+    ledger(office)
+    assert office.call("POST", CHAT, body(max_tokens=100, n=8)).status == 402
+    assert place.sent == []
+    assert office.call("POST", CHAT, body(max_tokens=100, n=2)).status == 200
+    said(office)
+
+
 def test_a_budget_is_kept_between_two_looks_at_the_ledger(before: Before) -> None:
     office, place = before(answers(reply(200, ANSWER)))
     office.service.set_budget(Budget(stop=int(10 * 0.00056 * PICO)))

@@ -147,6 +147,17 @@ def test_the_next_is_asked_where_one_fails(town: Build, status: int) -> None:
     assert [f"{ONE}={status}", f"{TWO}=200"] in [line.get("route") for line in lines]
 
 
+def test_a_model_that_a_route_calls_by_its_bare_name_is_left_to_recover_as_well(
+    town: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = town(f'models = ["gpt-4.1-nano", "{TWO}"]', always(refusal(500)), always(chat("two")))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-bare-00000000")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{at.one.url}/v1")
+    assert path(at.ask()) == ["openai/gpt-4.1-nano=500", f"{TWO}=200"]
+    assert path(at.ask()) == [f"{TWO}=200"]
+    assert at.calls() == (1, 2, 0)
+
+
 def test_a_model_of_another_form_is_asked_in_its_own(town: Build) -> None:
     at = town(FALLBACK, always(refusal(500)), always(refusal(500)), always(message("three")))
     answer = at.ask()
@@ -315,6 +326,26 @@ def long_enough(request: dict[str, Any], answer: dict[str, Any]) -> bool:
     """A check of somebody's own."""
     assert request["messages"]
     return len(answer["choices"][0]["message"]["content"]) > 5
+
+
+def broken(_request: dict[str, Any], _answer: dict[str, Any]) -> bool:
+    """A check of somebody's own that fails at what it is given."""
+    raise KeyError("nothing of the kind")
+
+
+def test_a_check_that_fails_loses_no_answer_and_buys_no_other(town: Build) -> None:
+    check = "tests.gateway.test_gateway_routes:broken"
+    at = town(f"{ESCALATE}check = '{check}'", always(chat("weak")), always(chat("strong")))
+    assert text(at.ask()) == "weak"
+    assert at.calls() == (1, 0, 0)
+    assert "KeyError" in at.office.log.getvalue()
+
+
+def test_the_cheap_one_stays_first_though_it_has_failed(town: Build) -> None:
+    at = town(f'{ESCALATE}check = "json"', always(refusal(500)), always(chat("{}")))
+    assert path(at.ask()) == [f"{ONE}=500", f"{TWO}=200"]
+    at.one.script = always(chat("{}"))
+    assert path(at.ask()) == [f"{ONE}=200"]
 
 
 def test_an_answer_is_held_against_the_schema_that_was_asked_for(town: Build) -> None:

@@ -80,8 +80,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the output is the provider's own result objects."""
     fetched: bool = False
     """Whether whoever made it fetches the results, so that no output is written."""
-    calls: bool = False
-    """Whether it only stands for calls in real time that were paid for, and was never to be run."""
     finished_at: float | None = None
     note: str | None = None
     extra: dict[str, Any] = {}

@@ -12,7 +12,6 @@ A route is a name that callers give for a model, and models that may answer. How
 What failed of late is tried last, until it has had time to recover.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -78,8 +77,11 @@ class Board:
         chance: gives numbers from 0 to below 1.
     """
 
-    def __init__(self, chance: Callable[[], float] = random.random) -> None:
-        self._chance = chance
+    def __init__(self, chance: Callable[[], float] | None = None) -> None:
+        # Whoever reads a settings file imports this module as well.
+        from random import random
+
+        self._chance = chance or random
         self._seen: dict[str, _Seen] = {}
 
     def answered(self, model: str, seconds: float) -> None:
@@ -98,6 +100,9 @@ class Board:
     def order(self, route: Route, now: float, price: Callable[[str], int | None]) -> list[str]:
         """The models of a route as they are to be tried. `price`: what a call should cost at one, None if unknown."""
         models = self._wanted(route, price)
+        if route.how == "escalate":
+            # The cheap one stays before the strong one: another order would turn the check round.
+            return list(models)
         # Where all have failed of late, the first to recover comes first: somebody has to be asked.
         return sorted(models, key=lambda model: max(0.0, self._until(model) - now))
 

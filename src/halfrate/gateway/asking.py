@@ -42,6 +42,7 @@ class _Head(msgspec.Struct, gc=False):
     max_tokens: Any = None
     max_completion_tokens: Any = None
     max_output_tokens: Any = None
+    n: Any = None
 
 
 _head = msgspec.json.Decoder(_Head).decode
@@ -51,8 +52,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """A call that was let in and makes sense so far.
 
     `model`: what the caller calls it; `seconds`: until the answer begins, and for each wait on more of it; `most`:
-    tokens that the answer may have, None where the call does not say; `at`: when it came (seconds of the monotonic
-    clock), and `time` (ISO 8601, UTC).
+    tokens that an answer may have, None where the call does not say; `answers`: how many it asks for; `at`: when it
+    came (seconds of the monotonic clock), and `time` (ISO 8601, UTC).
     """
 
     key: Key
@@ -66,6 +67,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     tools: bool
     user: str | None
     most: int | None
+    answers: int
     tags: dict[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
     provider_key: str
@@ -146,6 +148,7 @@ def understood(scope: Scope, headers: Mapping[bytes, bytes], body: bytes) -> Ask
         tools=bytes(head.tools) not in {b"null", b"[]"},
         user=_user(head),
         most=most,
+        answers=head.n if isinstance(head.n, int) and head.n > 1 else 1,
         tags=_tags(headers, head, key),
         headers=tuple((name, headers[name]) for name in _PASSED_ON if name in headers),
         provider_key=headers.get(PROVIDER_KEY, b"").strip().decode("latin-1"),

@@ -197,5 +197,7 @@ def worst(asked: Asked, target: Target) -> int | None:
     """Picodollars that a call may cost, as far as that can be told; None where a price is unknown."""
     if target.callers_key:
         return 0
-    tokens = Tokens(input=len(asked.body) // _BYTES_A_TOKEN, output=asked.most or _USUAL_ANSWER)
+    tokens = Tokens(
+        input=len(asked.body) // _BYTES_A_TOKEN, output=(asked.most or _USUAL_ANSWER) * asked.answers
+    )
     return pricing_of(target.provider, target.name, asked.time[:10]).standard(target.name, tokens)

@@ -88,13 +88,10 @@ class Router:
         return await self._targets.find(model, asked.endpoint, asked.provider_key)
 
     async def _along(self, asked: Asked, route: Route) -> Routed:
-        targets = await self._open(asked, route)
-        prices = {model: worst(asked, target) for model, target in targets.items()}
-        order = [
-            targets[model]
-            for model in self._board.order(route, time.monotonic(), prices.get)
-            if model in targets
-        ]
+        route, targets = await self._open(asked, route)
+        now = time.monotonic()
+        order = self._board.order(route, now, lambda model: worst(asked, targets[model]))
+        order = [targets[model] for model in order]
         match route.how:
             case "race":
                 return await self._race(asked, route, order)
@@ -103,20 +100,28 @@ class Router:
             case _:
                 return await self._in_turn(asked, route, order)
 
-    async def _open(self, asked: Asked, route: Route) -> dict[str, Target]:
-        """The models of a route that this call can be put to. Raises NoTarget where there is none."""
+    async def _open(self, asked: Asked, route: Route) -> tuple[Route, dict[str, Target]]:
+        """The route over those of its models that this call can be put to, by their full names. Raises NoTarget where
+        there is none."""
+        weights = dict(zip(route.models, route.weights, strict=False))
         found: dict[str, Target] = {}
+        shares: dict[str, float] = {}
         closed: NoTarget | None = None
         for name in route.models:
             try:
-                found[name] = await self._target(asked, name)
+                target = await self._target(asked, name)
             except NoTarget as error:
                 if error.told:
                     self._books.log.say("no way to a model", why=error.told, request_id=asked.request_id)
                 closed = closed or error
+                continue
+            found[target.model] = target
+            shares[target.model] = shares.get(target.model, 0.0) + weights.get(name, 0.0)
         if not found and closed is not None:
             raise NoTarget(closed.code, str(closed))
-        return found
+        # What callers call by one name is known on the board by another.
+        reached = msgspec.structs.replace(route, models=tuple(found), weights=tuple(shares.values()))
+        return reached, found
 
     # ------------------------------------------------------------ one after the other
 
@@ -249,7 +254,7 @@ class Router:
             if best is not None:
                 before.append(best.attempt.cost)
             best = found
-            if target is order[-1] or await self._passes(check, request, found.answer):
+            if target is order[-1] or await self._passes(check, request, found.answer, asked.request_id):
                 break
             path[-1] = f"{target.model}=not {route.check.partition(':')[0]}"
         if best is None:
@@ -260,15 +265,22 @@ class Router:
             answer = as_stream(asked, answer)
         return Routed(best.attempt, answer, tuple(path), added(before))
 
-    async def _passes(self, check: Check, request: dict[str, Any], answer: Whole | Streamed) -> bool:
+    async def _passes(
+        self, check: Check, request: dict[str, Any], answer: Whole | Streamed, request_id: str
+    ) -> bool:
         if not isinstance(answer, Whole):
             return True
         try:
             document = msgspec.json.decode(answer.body, type=dict[str, Any])
         except msgspec.DecodeError:
             return False
-        # It may be a function of the user's own, which takes its time.
-        return await asyncio.to_thread(check, request, document)
+        try:
+            # It may be a function of the user's own, which takes its time.
+            return await asyncio.to_thread(check, request, document)
+        except Exception as error:  # noqa: BLE001
+            # The answer is paid for: it is not lost, and no other is bought, because a check is broken.
+            self._books.log.failed(error, request_id)
+            return True
 
 
 def _may_go_elsewhere(failure: Failed) -> bool:

@@ -21,7 +21,6 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _HIGH: Final = 1 << 18
 """Bytes of a response that wait to be passed on, before no more of it is read."""
-_LOW: Final = 1 << 16
 _IDLE: Final = 55.0
 """Seconds after which an unused connection is let go: most servers close theirs after a minute."""
 _HEAD: Final = 1 << 16

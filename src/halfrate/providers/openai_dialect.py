@@ -68,8 +68,6 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     answer_limit: str = "max_completion_tokens"
     """The field of a chat that limits its answer."""
     tiers: Mapping[Endpoint, tuple[Tier, ...]] = msgspec.field(default_factory=lambda: _PLAIN_TIERS)
-    stream_options: bool = True
-    """Whether a stream of a chat says what it used only if it is asked to."""
 
 
 class _Counts(msgspec.Struct):
@@ -315,7 +313,7 @@ class OpenAIDialect:
             path=self._call_path(call) + self._http.fixed_query(),
             headers=headers,
             model=self._called(model),
-            asks_usage=endpoint == "chat" and self.dialect.stream_options,
+            asks_usage=endpoint == "chat",
         )
 
     def _called(self, model: str) -> str:

@@ -279,7 +279,6 @@ def _job(kind: _Kind) -> Job:
         forecast=Forecast(0, 0, 0, 0),
         tags=dict(kind.tags),
         tier=kind.tier,
-        calls=True,
         fetched=True,
         finished_at=day + _DAY,
     )

@@ -266,13 +266,14 @@ class Service:
 
         def concluded() -> bool:
             nonlocal looked
+            while ended:
+                self._end(ended.pop(), on_end, on_halt)
             now = self.clock.now()
             if now - looked >= _LEFT_OPEN:
                 # Whoever has ended the last shard of a job may have died before it could conclude it.
                 looked = now
-                ended.extend(self._store.settled_jobs())
-            while ended:
-                self._end(ended.pop(), on_end, on_halt)
+                for job_id in self._store.settled_jobs():
+                    self._end(job_id, on_end, on_halt)
             return False
 
         policy = Policy(uploads_file=True, create_timeout=_LONGEST_CREATE)

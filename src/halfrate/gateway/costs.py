@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ class Costs:
     async def show(self, request: Request) -> Response:
         key = key_of(request)
         by = _by(request)
-        since, until = _day(request, "since", 0.0), _day(request, "until", None)
+        since, until = _day(request, "since", 0.0), _day(request, "until", math.inf)
         lines = await asyncio.to_thread(self._lines, by, since, until)
         if not key.opens("admin"):
             lines = [line for line in lines if line.keys[0] == key.team]
@@ -53,13 +54,10 @@ class Costs:
             }
         )
 
-    def _lines(self, by: Sequence[str], since: float, until: float | None) -> list[CostLine]:
+    def _lines(self, by: Sequence[str], since: float, until: float) -> list[CostLine]:
         # What was answered a moment ago is in it as well.
         self._spending.refresh()
-        names = ("team", *by)
-        if until is None:
-            return self._service.costs(by=names, since=since)
-        return self._service.costs(by=names, since=since, until=until)
+        return self._service.costs(by=("team", *by), since=since, until=until)
 
 
 def _without_team(lines: Sequence[CostLine]) -> list[CostLine]:
@@ -105,7 +103,7 @@ def _by(request: Request) -> list[str]:
     return names
 
 
-def _day(request: Request, name: str, default: float | None) -> Any:
+def _day(request: Request, name: str, default: float) -> float:
     text = request.query_params.get(name)
     if text is None:
         return default

@@ -110,7 +110,6 @@ class RealTime:
             failure = lost(attempt.target, str(error), reader.told())
             if watch.done():
                 # Nobody is there any more.
-                attempt.doubt(reader.told(), 200)
                 return
             attempt.broke(failure)
             await send({"type": "http.response.body", "body": _broken(asked, failure.error)})

@@ -277,7 +277,7 @@ class Router:
         try:
             # It may be a function of the user's own, which takes its time.
             return await asyncio.to_thread(check, request, document)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - whatever a function of the user's own raises
             # The answer is paid for: it is not lost, and no other is bought, because a check is broken.
             self._books.log.failed(error, request_id)
             return True

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from halfrate.store import sql
+
 BOOKED: Final = "SELECT booked FROM call_log WHERE id = :id"
 """How far a log is in the ledger."""
 
@@ -14,18 +16,12 @@ ON CONFLICT (id) DO UPDATE SET booked = excluded.booked
 DROP_LOG: Final = "DELETE FROM call_log WHERE id = :id"
 """Forgets a log."""
 
-ADD_CALLS_JOB: Final = """
-INSERT INTO job (id, created_at, state, account, spec_hash, input_size, finished_at, team, priority, deadline, record)
-VALUES (:id, :created_at, :state, :account, :spec_hash, :input_size, :finished_at, :team, :priority, :deadline, :record)
-ON CONFLICT (id) DO NOTHING
-"""
+_ONCE = "ON CONFLICT (id) DO NOTHING\n"
+
+ADD_CALLS_JOB: Final = sql.ADD_JOB + _ONCE
 """Records what calls of one kind are booked on, once."""
 
-ADD_CALLS_SHARD: Final = """
-INSERT INTO shard (id, job_id, number, account, model, state, version, next_at, stake, record)
-VALUES (:id, :job_id, :number, :account, :model, :state, :version, :next_at, :stake, :record)
-ON CONFLICT (id) DO NOTHING
-"""
+ADD_CALLS_SHARD: Final = sql.ADD_SHARD + _ONCE
 """The same of its only shard."""
 
 NEXT_ENTRY: Final = "SELECT coalesce(max(attempt), 0) + 1 FROM ledger WHERE shard_id = :shard_id"

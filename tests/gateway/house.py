@@ -29,7 +29,7 @@ from halfrate.store.surfaces import Held
 
 from ..service.providers import VARIABLES, write_settings
 
-QUICK = Timing(settle=0.5, poll_first=0.02, poll_most=0.1, backoff_first=0.02, quota_wait=0.05)
+QUICK = Timing(settle=0.5, poll_first=0.02, poll_most=0.1, backoff_first=0.02, quota_wait=0.05, gather=0.2)
 SLOW = Pace(validate=0.0, queue=0.0, per_1000_rows=10_000_000.0, finalize=0.0, cancel=0.0)
 ENDED = {"completed", "failed", "expired", "cancelled"}
 PROVIDER_KEY = "sk-provider-7f3a9c1e55d0"
@@ -92,6 +92,7 @@ class ByHand:
         """Do what is next for that batch; the batch as it is then."""
         held = self.claim(ahead)
         self.keeper.step(held)
+        assert held.batch.surface != "calls"
         batch = self.keeper.find(held.batch.team, held.batch.surface, held.batch.id)
         assert batch is not None
         return batch
@@ -112,6 +113,7 @@ def open_house(
     *faults: str,
     pace: Pace | None = None,
     database: str | None = None,
+    timing: Timing = QUICK,
 ) -> Generator[House]:
     clock = ScaledClock()
     with (
@@ -124,7 +126,7 @@ def open_house(
         monkeypatch.setenv("OPENAI_API_KEY", PROVIDER_KEY)
         monkeypatch.setenv("HALFRATE_SETTINGS", str(write_settings(folder)))
         with (
-            Service(Home(root=folder / "home", timing=QUICK, server=database)) as service,
+            Service(Home(root=folder / "home", timing=timing, server=database)) as service,
             running(service) as (server, log),
         ):
             house = House(emulator, clock, service, server)

@@ -6,6 +6,8 @@
     gateway/batches/<batch>/input.jsonl     what a batch was made from, whatever becomes of the file
     gateway/batches/<batch>/rows-<n>.jsonl  its rows that ask one model
     gateway/batches/<batch>/raw-<n>.jsonl   their results
+    gateway/answers/<batch>/<random>        answers of calls that were gathered into a batch, one after the other
+    gateway/answers/<call>/<random>         the answer of a call that ran in real time although it could have waited
 
 Names are ids of ours. One that came from outside has been looked up before it gets here.
 """
@@ -13,7 +15,7 @@ Names are ids of ours. One that came from outside has been looked up before it g
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -75,7 +77,7 @@ class Shelves:
         self._root = root / "gateway"
 
     def create(self) -> None:
-        for name in ("files", "incoming", "parts", "batches"):
+        for name in ("files", "incoming", "parts", "batches", "answers"):
             try:
                 (self._root / name).mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
@@ -113,6 +115,61 @@ class Shelves:
             sync_folder(folder.parent)
         except OSError as error:
             raise _unable(folder, error) from error
+
+    def begin_gathering(self, batch_id: str) -> int:
+        """A file that a batch will be made from, open for more to be written behind what is there."""
+        folder = self.batch(batch_id)
+        try:
+            folder.mkdir(mode=0o700)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            handle = os.open(folder / "input.jsonl", flags, 0o600)
+            sync_folder(folder)
+            sync_folder(folder.parent)
+        except OSError as error:
+            raise _unable(folder, error) from error
+        return handle
+
+    def add_answers(self, name: str, bodies: Iterable[bytes]) -> tuple[str, list[tuple[int, int]]]:
+        """Keep bodies of answers, durably: the file's name, and where each of them lies in it."""
+        folder = self.answers(name)
+        places: list[tuple[int, int]] = []
+        try:
+            new = not folder.exists()
+            folder.mkdir(mode=0o700, exist_ok=True)
+            handle, path = tempfile.mkstemp(dir=folder)
+            with os.fdopen(handle, "wb") as file:
+                for body in bodies:
+                    places.append((file.tell(), len(body)))
+                    file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(folder)
+            if new:
+                sync_folder(folder.parent)
+        except OSError as error:
+            raise _unable(folder, error) from error
+        return f"{_checked(name)}/{Path(path).name}", places
+
+    def answer(self, file: str, at: int, size: int) -> bytes | None:
+        """A body, by what `add_answers` said of it; None where it is not there any more."""
+        try:
+            with (self._root / "answers" / file).open("rb", buffering=0) as opened:
+                body = os.pread(opened.fileno(), size, at)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"An answer cannot be read: {error}.") from error
+        return body if len(body) == size else None
+
+    def answers(self, name: str) -> Path:
+        return self._root / "answers" / _checked(name)
+
+    def old_answers(self, before: float) -> Iterator[Path]:
+        """Folders of answers to which nothing was added since a moment; each has the id of a batch or call."""
+        return _older(self._root / "answers", before)
+
+    def drop_answers(self, name: str) -> None:
+        shutil.rmtree(self.answers(name), ignore_errors=True)
 
     def drop_batch(self, batch_id: str) -> None:
         shutil.rmtree(self.batch(batch_id), ignore_errors=True)

@@ -2,18 +2,20 @@
 
 A batch of a surface is one job for each model that its rows name. Its states are OpenAI's:
 
+    gathering -> validating                                  calls of the gateway's callers are still coming in
     validating -> failed                                     the input cannot be run; nothing was sent
     validating -> in_progress -> finalizing -> completed
                                  finalizing -> expired       some rows found no time at their provider, try after try
     validating, in_progress -> cancelling -> cancelled       what is finished is delivered
 
 Anthropic's surface shows the same batches in words of its own: none of them fails there, its rows do; and one can be
-cancelled until it has ended, so also while it is finalizing. A record says how far a batch has come, and whoever
-finds it goes on from there: nothing depends on the process that did the last step.
+cancelled until it has ended, so also while it is finalizing. Calls that can wait (`core.deferral`) are gathered into
+batches that no caller sees; they alone are gathering before anything else. A record says how far a batch has come, and
+whoever finds it goes on from there: nothing depends on the process that did the last step.
 """
 
 import enum
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -21,6 +23,8 @@ from halfrate.base.errors import IllegalStep
 from halfrate.base.types import Endpoint, Usage
 from halfrate.core.keys import Surface
 
+BatchSurface: TypeAlias = Surface | Literal["calls"]
+"""Whose API a batch was made by; "calls": by the gateway itself, of calls that can wait."""
 OUTPUT_LIFE: Final = 30 * 86_400.0
 BATCH_OUTPUT: Final = "batch_output"
 """The purpose of files of results of OpenAI batches."""
@@ -33,6 +37,7 @@ UPLOAD_LIFE: Final = 3_600.0
 
 
 class BatchState(enum.StrEnum):
+    GATHERING = "gathering"
     VALIDATING = "validating"
     FAILED = "failed"
     IN_PROGRESS = "in_progress"
@@ -45,6 +50,7 @@ class BatchState(enum.StrEnum):
 
 ENDED: Final = frozenset({BatchState.FAILED, BatchState.COMPLETED, BatchState.EXPIRED, BatchState.CANCELLED})
 _STEPS: Final[dict[BatchState, frozenset[BatchState]]] = {
+    BatchState.GATHERING: frozenset({BatchState.VALIDATING}),
     BatchState.VALIDATING: frozenset({BatchState.FAILED, BatchState.IN_PROGRESS, BatchState.CANCELLING}),
     BatchState.IN_PROGRESS: frozenset({BatchState.FINALIZING, BatchState.CANCELLING}),
     BatchState.FINALIZING: frozenset({BatchState.COMPLETED, BatchState.EXPIRED, BatchState.CANCELLING}),
@@ -136,7 +142,7 @@ class SurfaceBatch(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     team: str
     key_id: str
-    surface: Surface
+    surface: BatchSurface
     state: BatchState = BatchState.VALIDATING
     times: dict[str, float]
     endpoint: Endpoint
@@ -162,7 +168,7 @@ class SurfaceBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def created_at(self) -> float:
-        return self.times[BatchState.VALIDATING]
+        return min(self.times.values())
 
     @property
     def ended(self) -> bool:

@@ -25,8 +25,15 @@ EVENTS: Final = (
     "job.cancelled",
     "job.stopped",
     "job.paused",
+    "call.completed",
+    "call.failed",
+    "call.cancelled",
+    "response.completed",
+    "response.failed",
+    "response.cancelled",
 )
-"""All that others can be told: a batch of the gateway or a job came to this state."""
+"""All that others can be told: a batch of the gateway, a job, or a call in the background came to this state. A call of
+OpenAI's responses is told of as OpenAI does."""
 NO_TEAM: Final = "default"
 """Whose jobs are that carry no team: those of the team that keys are made for unless told otherwise."""
 TOLERANCE: Final = 300.0
@@ -71,7 +78,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened. `subject`: the id of the batch or job; `at`: seconds since 1970."""
+    """Something that happened. `subject`: the id of the batch, job or call; `at`: seconds since 1970."""
 
     id: str
     type: str

@@ -229,12 +229,16 @@ def _time(at: float | None) -> str | None:
 
 
 def _options(request: Request) -> dict[str, str]:
-    """What the call's headers ask of Anthropic itself, which gives the same there as it would without a gateway."""
+    return options_of(
+        request.headers.get("anthropic-version"), ",".join(request.headers.getlist("anthropic-beta"))
+    )
+
+
+def options_of(version: str | None, beta: str) -> dict[str, str]:
+    """What a call's headers ask of Anthropic itself, which gives the same there as it would without a gateway."""
     options: dict[str, str] = {}
-    version = request.headers.get("anthropic-version")
     if version in _VERSIONS:
         options["version"] = version
-    beta = ",".join(request.headers.getlist("anthropic-beta"))
     if len(beta) > _LONGEST_BETA or not is_plain(beta):
         raise invalid("anthropic-beta: expected names with commas between them")
     if beta:

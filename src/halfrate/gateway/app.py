@@ -19,8 +19,11 @@ from halfrate.gateway.asking import PATHS
 from halfrate.gateway.booking import Books
 from halfrate.gateway.calls import reply
 from halfrate.gateway.costs import Costs
+from halfrate.gateway.deferred_calls import DeferredCalls
+from halfrate.gateway.deferring import Deferring
 from halfrate.gateway.door import Door
 from halfrate.gateway.errors import ApiError, as_api_error, error_response
+from halfrate.gateway.line import Line
 from halfrate.gateway.logs import Log
 from halfrate.gateway.models import Models
 from halfrate.gateway.openai_batches import OpenAIBatches
@@ -29,10 +32,12 @@ from halfrate.gateway.openai_uploads import PART_BYTES, OpenAIUploads
 from halfrate.gateway.openapi import document
 from halfrate.gateway.page import Pages
 from halfrate.gateway.realtime import RealTime
+from halfrate.gateway.router import Router
 from halfrate.gateway.targets import Targets
 from halfrate.gateway.webhooks import PLACE, ProviderWebhooks
 from halfrate.service.batches import Keeper
 from halfrate.service.calls import CallLog
+from halfrate.service.gathering import Gatherer
 from halfrate.service.jobs import Service
 from halfrate.service.shelf import Shelf
 from halfrate.service.spending import Spending
@@ -75,13 +80,26 @@ class Gateway:
         self.calls = CallLog(service.home.root / "gateway" / "calls")
         self.bookkeeper = service.bookkeeper(self.calls.folder)
         self.spending = Spending(service.budgets, self.bookkeeper.book)
+        self.gatherer = Gatherer(
+            service.deferred,
+            self.shelf.places,
+            service.clock,
+            self.keeper.rouse,
+            service.home.timing.gather,
+        )
+        self.line = Line(service.deferred, service.clock.now)
+        self.keeper.answered = self.line.ended
+        books = Books(self.calls, self.spending, log)
+        router = Router(self.targets, books)
+        self.deferring = Deferring(
+            service, self.shelf.places, self.gatherer, self.line, router, books, log
+        )
+        self._realtime = RealTime(router, self.deferring, books, self._answer_to)
         self.app: ASGIApp = Door(self._switch(), service.keys.authenticate_now, log)
 
     def _switch(self) -> ASGIApp:
         """Calls in real time past the router, whose work would be most of theirs."""
-        books = Books(self.calls, self.spending, self._log)
-        realtime = RealTime(self.targets, books, self._answer_to)
-        rest = self._router()
+        realtime, rest = self._realtime, self._router()
 
         async def switch(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and scope["path"] in PATHS:
@@ -103,6 +121,7 @@ class Gateway:
         pages = Pages(document(limits))
         costs = Costs(self._service, self.spending)
         told = ProviderWebhooks(self._service, self._hinted)
+        calls = DeferredCalls(self._service, self.deferring, self.line.ended)
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/", pages.show),
             ("GET", "/openapi.json", pages.describe),
@@ -127,6 +146,11 @@ class Gateway:
             ("DELETE", "/v1/messages/batches/{id}", messages.delete),
             ("GET", "/v1/messages/batches/{id}/results", messages.results),
             ("POST", "/v1/messages/batches/{id}/cancel", messages.cancel),
+            ("GET", "/v1/responses/{id}", calls.retrieve_response),
+            ("DELETE", "/v1/responses/{id}", calls.delete_response),
+            ("POST", "/v1/responses/{id}/cancel", calls.cancel_response),
+            ("GET", "/v1/halfrate/calls/{id}", calls.retrieve),
+            ("POST", "/v1/halfrate/calls/{id}/cancel", calls.cancel),
             ("GET", "/v1/halfrate/cost", costs.show),
             ("POST", f"{PLACE}openai/{{account}}", told.openai),
             ("POST", f"{PLACE}gemini/{{account}}", told.gemini),

@@ -17,10 +17,12 @@ from halfrate.base.money import added, usd
 from halfrate.gateway.asking import Asked, read_body, understood
 from halfrate.gateway.attempts import Passed, Streamed, lost
 from halfrate.gateway.booking import Attempt, Books
+from halfrate.gateway.deferring import Deferring
 from halfrate.gateway.errors import ApiError
 from halfrate.gateway.router import Routed, Router, Unanswered
-from halfrate.gateway.targets import Target, Targets
+from halfrate.gateway.targets import Target
 from halfrate.gateway.upstream import Lost
+from halfrate.gateway.wishes import wish_of
 from halfrate.providers.passing import READERS, Events
 
 _BODY: Final = 64 << 20
@@ -36,9 +38,10 @@ class RealTime:
         failing: the reply to a call that raised something.
     """
 
-    def __init__(self, targets: Targets, books: Books, failing: Failing) -> None:
+    def __init__(self, router: Router, deferring: Deferring, books: Books, failing: Failing) -> None:
         self._books = books
-        self._router = Router(targets, books)
+        self._router = router
+        self._deferring = deferring
         self._failing = failing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +63,13 @@ class RealTime:
             return
         asked = understood(scope, headers, body)
         self._books.check()
+        waiting = wish_of(asked, headers)
+        if waiting is not None:
+            # It may be held for hours: what it came with is held by nobody else.
+            del body, asked
+            asked = await self._deferring.take(*waiting, receive, send)
+            if asked is None:
+                return
         try:
             routed = await self._router.answer(asked)
         except Unanswered as error:

@@ -22,6 +22,8 @@ _LONGEST_PAUSE: Final = 30.0
 """Seconds that are waited at most for a model that says when to come back."""
 _ELSEWHERE: Final = frozenset({404, 413})
 """Refusals of a request that another model may take: it has no such model, or the request is too large for it."""
+_STATUSES: Final = {"model_not_found": 404, "unsupported_endpoint": 400, "model_not_allowed": 403}
+"""Of models that are not to be reached; else it is for whoever runs the gateway to mend."""
 _NO_MODELS: Final = AssertionError("a route has models")
 
 
@@ -55,6 +57,18 @@ class Router:
         self._books = books
         self._board = board or Board()
 
+    async def target(self, asked: Asked) -> Target:
+        """Where a call goes that is not tried elsewhere; of a route the first of its models that can be asked. Raises
+        ApiError."""
+        try:
+            route = await self._targets.route(asked.model)
+            if route is None:
+                return await self._target(asked, asked.model)
+            _, found = await self._open(asked, route)
+            return next(iter(found.values()))
+        except NoTarget as error:
+            raise self._nowhere(asked, error) from None
+
     async def answer(self, asked: Asked) -> Routed:
         """Raises Unanswered, ApiError or OverBudget."""
         try:
@@ -71,10 +85,12 @@ class Router:
                     raise Unanswered(failure, attempt.target, ()) from None
             return await self._along(asked, route)
         except NoTarget as error:
-            if error.told:
-                self._books.log.say("no way to a model", why=error.told, request_id=asked.request_id)
-            status = {"model_not_found": 404, "unsupported_endpoint": 400, "model_not_allowed": 403}
-            raise ApiError(status.get(error.code, 503), str(error), code=error.code, param="model") from None
+            raise self._nowhere(asked, error) from None
+
+    def _nowhere(self, asked: Asked, error: NoTarget) -> ApiError:
+        if error.told:
+            self._books.log.say("no way to a model", why=error.told, request_id=asked.request_id)
+        return ApiError(_STATUSES.get(error.code, 503), str(error), code=error.code, param="model")
 
     def _note(self, asked: Asked, target: Target) -> None:
         if not target.callers_key:

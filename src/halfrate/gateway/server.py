@@ -115,18 +115,27 @@ class Server:
         sweeper = asyncio.create_task(self._sweep(gateway))
         booker = asyncio.create_task(self._book(gateway))
         deliverer = asyncio.create_task(self._deliverer.run())
-        for task in (worker, keeper, sweeper, booker, deliverer):
+        gathering = asyncio.create_task(gateway.deferring.run())
+        line = asyncio.create_task(
+            gateway.line.run(lambda error: self._log.say("calls wait", why=str(error)))
+        )
+        for task in (worker, keeper, sweeper, booker, deliverer, gathering, line):
             task.add_done_callback(self._died)
         try:
             yield
         finally:
+            gathering.cancel()
+            line.cancel()
+            await gateway.deferring.stop()
             gateway.keeper.stop()
             self._deliverer.stop()
             for loop in loops:
                 loop.stop()
             sweeper.cancel()
             booker.cancel()
-            await asyncio.gather(worker, keeper, sweeper, booker, deliverer, return_exceptions=True)
+            await asyncio.gather(
+                worker, keeper, sweeper, booker, deliverer, gathering, line, return_exceptions=True
+            )
             await self._booked(gateway)
 
     def _told(self, event: str, webhook_id: str, why: str) -> None:
@@ -138,7 +147,9 @@ class Server:
             try:
                 while sweeps:
                     await asyncio.to_thread(sweeps.pop())
-                await asyncio.to_thread(gateway.bookkeeper.sweep, self._service.clock.now())
+                now = self._service.clock.now()
+                await asyncio.to_thread(gateway.bookkeeper.sweep, now)
+                await asyncio.to_thread(gateway.gatherer.sweep, now)
             except HalfrateError as error:
                 self._log.say("not swept", why=str(error))
             sweeps.append(gateway.shelf.sweep)

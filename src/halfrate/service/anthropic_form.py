@@ -24,14 +24,23 @@ from halfrate.core.surface import (
 from halfrate.providers.registry import adapter_class, split_model
 from halfrate.rows.message_input import Place, Request, models_of, split_requests
 from halfrate.rows.message_output import CANCELED, errored, gather_results
-from halfrate.service.forms import NotAskable, Ran, Results, Say, file_of_results, model_for, not_run_because
+from halfrate.service.forms import (
+    NotAskable,
+    Ran,
+    Results,
+    Say,
+    WholeForm,
+    file_of_results,
+    model_for,
+    not_run_because,
+)
 from halfrate.service.translating import translation_fault
 
 _MOST_MODELS: Final = 20
 """Each is a job, and an open file while the rows are set apart."""
 
 
-class AnthropicForm:
+class AnthropicForm(WholeForm):
     """See `Form`."""
 
     partial = True

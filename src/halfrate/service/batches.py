@@ -26,12 +26,14 @@ from halfrate.core.surface import (
     BatchCounts,
     BatchPart,
     BatchState,
+    BatchSurface,
     LineFault,
     StoredFile,
     SurfaceBatch,
 )
 from halfrate.rows.message_input import keep_requests
 from halfrate.service.anthropic_form import AnthropicForm
+from halfrate.service.calls_form import CallsForm
 from halfrate.service.drafts import Ask, Draft, NamedInput
 from halfrate.service.forms import Form, Ran, Say, fault_of
 from halfrate.service.jobs import Service
@@ -109,9 +111,10 @@ class Keeper:
         self._say = say
         self._failed = failed
         self._store = service.surfaces
-        self._forms: dict[Surface, Form] = {
+        self._forms: dict[BatchSurface, Form] = {
             "openai": OpenAIForm(shelf.places, say),
             "anthropic": AnthropicForm(shelf.places, say),
+            "calls": CallsForm(service, shelf.places, self._answered),
         }
         self._owner = service.owner
         self._look = asyncio.Event()
@@ -119,6 +122,8 @@ class Keeper:
         self._running: asyncio.AbstractEventLoop | None = None
         self.submitted: Callable[[], None] = lambda: None
         """Called, in any thread, when there is a new job to work on."""
+        self.answered: Callable[[Sequence[str]], None] = lambda _: None
+        """Called, in any thread, with the ids of calls that could wait and have been answered."""
 
     # ------------------------------------------------------------ what callers ask
 
@@ -197,10 +202,13 @@ class Keeper:
         twins = self._store.twins(key.team, digest, self._service.clock.now() - _REPEATED)
         return self._counted(twins[0]) if twins else None
 
+    def _answered(self, call_ids: Sequence[str]) -> None:
+        self.answered(call_ids)
+
     def _begin(self, batch: SurfaceBatch, source: Path) -> None:
         self._shelf.places.begin_batch(batch.id, source)
         self._store.add_batch(batch)
-        self._rouse()
+        self.rouse()
 
     def file(self, team: str, file_id: str) -> StoredFile | None:
         """A file of a team that a batch could be made from."""
@@ -230,7 +238,7 @@ class Keeper:
             return batch.moved(BatchState.CANCELLING, now)
 
         batch = self._store.change_batch(team, surface, batch_id, now, asked)
-        self._rouse()
+        self.rouse()
         return self._counted(batch) if batch is not None else None
 
     def results(self, batch: SurfaceBatch) -> Path | None:
@@ -241,8 +249,8 @@ class Keeper:
         return self._shelf.content(file)
 
     def delete(self, batch: SurfaceBatch) -> bool:
-        """Forget a batch that has ended, and its results; whether there was one."""
-        if not self._store.drop_batch(batch.team, batch.surface, batch.id):
+        """Forget a message batch that has ended, and its results; whether there was one."""
+        if not self._store.drop_batch(batch.team, "anthropic", batch.id):
             return False
         for file_id in (batch.output_file, batch.error_file):
             if file_id is not None:
@@ -254,7 +262,7 @@ class Keeper:
         batch_id = job.tags.get("batch")
         if batch_id is not None:
             self._store.wake_batch(batch_id, self._service.clock.now())
-            self._rouse()
+            self.rouse()
 
     # ------------------------------------------------------------ carrying them on
 
@@ -278,7 +286,7 @@ class Keeper:
         self._stopped = True
         self._look.set()
 
-    def _rouse(self) -> None:
+    def rouse(self) -> None:
         """Have `run` look now, whichever thread this is."""
         if self._running is not None and not self._running.is_closed():
             self._running.call_soon_threadsafe(self._look.set)
@@ -306,6 +314,8 @@ class Keeper:
         next_at: float | None = now
         try:
             match batch.state:
+                case BatchState.GATHERING:
+                    batch = self._planned(batch)
                 case BatchState.VALIDATING:
                     batch = self._planned(batch) if not batch.parts else self._submitted(held)
                 case BatchState.IN_PROGRESS:
@@ -343,7 +353,7 @@ class Keeper:
             # One by one, so that those that were made are known when one cannot be.
             for part in left:
                 try:
-                    drafts.append(self._service.draft(self._ask(batch, part, inputs[part.asked])))
+                    drafts.append(self._drafted(batch, part, inputs[part.asked]))
                 except UsageError as error:
                     faults[part.job_id] = self._fault(batch, error)
             whole = not (self._form(batch).partial or made)
@@ -365,6 +375,15 @@ class Keeper:
             msgspec.structs.replace(part, fault=faults.get(part.job_id, part.fault)) for part in batch.parts
         )
         return batch.moved(BatchState.IN_PROGRESS, now, parts=parts)
+
+    def _drafted(self, batch: SurfaceBatch, part: BatchPart, rows: Path) -> Draft:
+        """A part's job, without rows that cannot be run where they can be left out. Raises UsageError."""
+        while True:
+            try:
+                return self._service.draft(self._form(batch).asked(self._ask(batch, part, rows), part))
+            except UsageError as error:
+                if not self._form(batch).left_out(batch, self._folder(batch), error):
+                    raise
 
     def _fault(self, batch: SurfaceBatch, error: UsageError) -> LineFault:
         """Why a job cannot be made, for its caller. What that leaves out is said to whoever runs the gateway."""
@@ -409,6 +428,7 @@ class Keeper:
             for why in (why for report in reports for why in report.stopped):
                 self._say("job stopped", batch.id, why)
             return batch.moved(BatchState.FINALIZING, now), now
+        batch = self._form(batch).progress(batch, self._folder(batch), reports)
         age = now - batch.created_at
         return batch, now + min(_LOOK + age / 60.0, _LONGEST_LOOK)
 

@@ -16,6 +16,7 @@ from halfrate.core.job import JobState
 from halfrate.core.keys import Key
 from halfrate.core.surface import BatchCounts, BatchPart, LineFault, StoredFile, SurfaceBatch
 from halfrate.providers.registry import split_model
+from halfrate.service.drafts import Ask
 from halfrate.service.models import resolve
 from halfrate.service.report import Report
 
@@ -71,9 +72,35 @@ class Form(Protocol):
         """Those of a batch's options that are for the account that runs a part of it."""
         ...
 
+    def asked(self, ask: Ask, part: BatchPart) -> Ask:
+        """What is asked of the service for a part, on the terms of the surface."""
+        ...
+
+    def left_out(self, batch: SurfaceBatch, folder: Path, error: UsageError) -> bool:
+        """Leave the row out that keeps a job from being made, where the surface has a way to say so to its caller;
+        whether that was done."""
+        ...
+
+    def progress(self, batch: SurfaceBatch, folder: Path, reports: Sequence[Report]) -> SurfaceBatch:
+        """The batch with what has come of it so far, where callers are given that before its end."""
+        ...
+
     def results(self, batch: SurfaceBatch, folder: Path, ran: Sequence[Ran], now: float) -> Results:
         """Write the results of a batch of which nothing is at work any more. It may have been done before."""
         ...
+
+
+class WholeForm:
+    """What is alike on surfaces that give out the results of a batch when all of it has ended."""
+
+    def asked(self, ask: Ask, part: BatchPart) -> Ask:
+        return ask
+
+    def left_out(self, batch: SurfaceBatch, folder: Path, error: UsageError) -> bool:
+        return False
+
+    def progress(self, batch: SurfaceBatch, folder: Path, reports: Sequence[Report]) -> SurfaceBatch:
+        return batch
 
 
 class NotAskable(Exception):

@@ -21,6 +21,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     backoff_first: float = 1.0
     quota_wait: float = 60.0
     missing_grace: float = 600.0
+    gather: float = 120.0
 
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from halfrate.rows.raw import RawShard
     from halfrate.service.calls import Bookkeeper
     from halfrate.service.keys import Keys
+    from halfrate.service.urgency import Urgency
     from halfrate.service.webhooks import Webhooks
+    from halfrate.store.deferred import DeferredStore
     from halfrate.store.surfaces import Held, SurfaceStore
 
 
@@ -502,6 +504,25 @@ class Service:
         job = self.job(job_id)
         return iter_results(self._views(job), job.names, unknown_record=self._unknown_record(job))
 
+    def tiers(self, job_id: str) -> dict[int, str]:
+        """The tiers of the rows that were answered in real time, by their numbers; all others were in a batch."""
+        from halfrate.service.tiers import tiers
+
+        job = self.job(job_id)
+        if all(line.key == "batch" for line in self._store.ledger(job_id, by="tier")):
+            return {}
+        return tiers(job, self._store.shards(job_id), self.files(job_id))
+
+    def urgency(self) -> "Urgency":
+        """Whether single calls can wait for a batch."""
+        from halfrate.service.urgency import Urgency
+
+        return Urgency(self._store, self, self.clock)
+
+    def proven_dead(self, owner: str) -> bool:
+        """Whether a process of this name, of this machine, is there no more."""
+        return self._owner.proven_dead(owner)
+
     def deliver_raw(self, job_id: str, target: Path) -> Path:
         """Write the provider's own result objects, under the user's ids, in input order; for a batch file of
         OpenAI's or Anthropic's those that they would give, whichever provider ran it."""
@@ -599,6 +620,11 @@ class Service:
     def surfaces(self) -> "SurfaceStore":
         """What the gateway remembers."""
         return self._store.surfaces
+
+    @property
+    def deferred(self) -> "DeferredStore":
+        """Calls of the gateway that can wait."""
+        return self._store.deferred
 
     @property
     def owner(self) -> str:

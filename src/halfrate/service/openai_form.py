@@ -19,13 +19,22 @@ from halfrate.core.surface import (
 )
 from halfrate.rows.batch_input import Checked, check_batch_input, split_by_model
 from halfrate.rows.batch_output import Fate, split_results, write_not_run
-from halfrate.service.forms import NotAskable, Ran, Results, Say, file_of_results, model_for, not_run_because
+from halfrate.service.forms import (
+    NotAskable,
+    Ran,
+    Results,
+    Say,
+    WholeForm,
+    file_of_results,
+    model_for,
+    not_run_because,
+)
 
 _MOST_ROWS: Final = 1_000_000
 _CANCELLED: Final = Fate("batch_cancelled", "The batch was cancelled before this request was run.")
 
 
-class OpenAIForm:
+class OpenAIForm(WholeForm):
     """See `Form`. A batch of which anything cannot be run fails, and nothing of it is sent."""
 
     partial = False

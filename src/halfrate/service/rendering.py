@@ -12,6 +12,7 @@ from halfrate.providers.base import Adapter
 Render: TypeAlias = Callable[[bytes, bytes, ResultRow], bytes]
 """A line of another form from a provider's own, the user's id as JSON, and what the line says."""
 
+_OPENAI: Final = RawForm()
 _NO_REASON: Final = "the provider gave no answer and no reason"
 _CANCELLED: Final = b',"result":{"type":"canceled"}}\n'
 
@@ -20,8 +21,10 @@ def rendering(asked: NativeForm | None, adapter: Adapter, created: int) -> tuple
     """How results are written for whoever gave a batch file of the form `asked`; no rendering where the provider's own
     lines are of that form."""
     facts = adapter.capabilities
-    if asked == "openai" and facts.native_form != "openai":
-        return RawForm(), lambda line, name, row: _as_openai(adapter, created, line, name, row)
+    # xAI takes OpenAI's lines, and gives results of its own form.
+    theirs = facts.native_form == "openai" and facts.raw.id_field == _OPENAI.id_field
+    if asked == "openai" and not theirs:
+        return _OPENAI, lambda line, name, row: _as_openai(adapter, created, line, name, row)
     if asked == "anthropic" and facts.native_form != "anthropic":
         form = RawForm("custom_id", _CANCELLED)
         return form, lambda line, name, row: _as_anthropic(adapter, created, line, name, row)

@@ -23,6 +23,7 @@ MIGRATIONS: Final = {
     7: "surfaces",
     8: "calls",
     9: "webhooks",
+    11: "deferred",
 }
 """Number and name of every migration; the file is `migrations/<number, four digits>_<name>.sql`."""
 

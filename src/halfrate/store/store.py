@@ -42,6 +42,7 @@ from halfrate.store.sqlite import SqliteConnector
 
 if TYPE_CHECKING:
     from halfrate.store.calls import CallBook
+    from halfrate.store.deferred import DeferredStore
     from halfrate.store.surfaces import Held, SurfaceStore
     from halfrate.store.webhooks import WebhookStore
 
@@ -107,6 +108,13 @@ class Store:
         from halfrate.store.calls import CallBook
 
         return CallBook(self._connector)
+
+    @functools.cached_property
+    def deferred(self) -> "DeferredStore":
+        """Calls that can wait. It is the gateway's alone as well."""
+        from halfrate.store.deferred import DeferredStore
+
+        return DeferredStore(self._connector)
 
     @functools.cached_property
     def webhooks(self) -> "WebhookStore":

@@ -94,6 +94,9 @@ SELECT record FROM surface_batch WHERE id = :id AND team = :team AND surface = :
 """
 """One batch of a team."""
 
+GATHERED_BATCH: Final = "SELECT record FROM surface_batch WHERE id = :id AND surface = 'calls'"
+"""One batch that calls were gathered into."""
+
 SURFACE_BATCHES: Final = """
 SELECT record FROM surface_batch
 WHERE team = :team AND surface = :surface AND (created_at, id) < (:created_at, :id)

@@ -163,6 +163,10 @@ class SurfaceStore:
     def batch(self, team: str, surface: Surface, batch_id: str) -> SurfaceBatch | None:
         return self._one(sql.SURFACE_BATCH, _named(team, surface, batch_id), SurfaceBatch)
 
+    def gathering(self, batch_id: str) -> SurfaceBatch | None:
+        """A batch that calls were gathered into."""
+        return self._one(sql.GATHERED_BATCH, {"id": batch_id}, SurfaceBatch)
+
     def batches(self, team: str, surface: Surface, *, after: str = "", before: str = "", limit: int) -> Page:
         """Batches of a team, the newest first: those behind `after`, or those next in front of `before`.
 
@@ -225,7 +229,8 @@ class SurfaceStore:
                 return False
             for file in files:
                 transaction.execute(sql.ADD_FILE, _file_params(file))
-            if batch.ended:
+            # Of what was gathered nobody knows but this gateway: its calls are told of.
+            if batch.ended and batch.surface != "calls":
                 tell_of_batch(transaction, batch)
             return True
 

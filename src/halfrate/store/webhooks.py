@@ -1,4 +1,4 @@
-"""Who is told of the ends of batches and jobs, and what is on its way to them. Every method is one transaction.
+"""Who is told of the ends of batches, jobs and calls, and what is on its way to them. Every method is one transaction.
 
 What is to be told is recorded in the transaction that records the end itself, and sent afterwards by whoever finds it
 there: no kill comes between the two, and what ended before somebody wanted to be told is not told.
@@ -16,6 +16,7 @@ from halfrate.store import webhook_sql as sql
 from halfrate.store.connector import Connector, Params, Row, Transaction, Value
 
 if TYPE_CHECKING:
+    from halfrate.core.deferral import Deferred
     from halfrate.core.surface import SurfaceBatch
 
 
@@ -41,6 +42,13 @@ def tell_of_batch(transaction: Transaction, batch: "SurfaceBatch") -> None:
     """A batch of the gateway has ended."""
     at = batch.times[batch.state.value]
     _tell(transaction, batch.team, f"batch.{batch.state.value}", batch.id, at)
+
+
+def tell_of_call(transaction: Transaction, call: "Deferred") -> None:
+    """A call that nobody waits for on the line has ended."""
+    kind = "response" if call.endpoint == "responses" else "call"
+    how = "cancelled" if call.cancelled else "failed" if call.failed else "completed"
+    _tell(transaction, call.team, f"{kind}.{how}", call.id, call.ended_at or call.created_at)
 
 
 def _tell(transaction: Transaction, team: str, kind: str, subject: str, at: float) -> None:

@@ -18,12 +18,22 @@ import pytest
 import yaml
 from openai import BaseModel
 from openai.types import Batch, FileDeleted, FileObject, Model, Upload
+from openai.types.responses import Response
 from openai.types.shared import ErrorObject
 from openai.types.uploads import UploadPart
 from pydantic import TypeAdapter, ValidationError
 
 from halfrate.base.types import Usage
-from halfrate.core.surface import BatchCounts, BatchPart, BatchState, LineFault, StoredFile, SurfaceBatch
+from halfrate.core.deferral import Answer as DeferredAnswer
+from halfrate.core.surface import (
+    SHOWN,
+    BatchCounts,
+    BatchPart,
+    BatchState,
+    LineFault,
+    StoredFile,
+    SurfaceBatch,
+)
 
 from .house import chat, make, open_house, wait
 from .office import Answer, Office, file_form, form, form_part
@@ -33,7 +43,12 @@ ERROR = "error"
 JSON = {"content-type": "application/json"}
 ROWS = b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n'
 # Shapes that calls answer with, by how their paths begin.
-EXAMPLES = {"batches": "Batch", "files": "OpenAIFile", "models": "Model", "uploads": "Upload"}
+EXAMPLES = {
+    "batches": "Batch",
+    "files": "OpenAIFile",
+    "models": "Model",
+    "uploads": "Upload",
+}
 TYPES: dict[str, type[BaseModel]] = {
     "POST /files": FileObject,
     "GET /files": FileObject,
@@ -49,6 +64,9 @@ TYPES: dict[str, type[BaseModel]] = {
     "POST /batches/{batch_id}/cancel": Batch,
     "GET /models": Model,
     "GET /models/{model}": Model,
+    "POST /responses": Response,
+    "GET /responses/{response_id}": Response,
+    "POST /responses/{response_id}/cancel": Response,
     ERROR: ErrorObject,
 }
 WAYS: dict[BatchState, tuple[BatchState, ...]] = {
@@ -193,6 +211,36 @@ def models(calls: Calls) -> None:
     calls.fine("GET /models/{model}", "openai/gpt-4.1-mini", name="a model with its account")
 
 
+def responses(calls: Calls) -> None:
+    asked = {"model": "gpt-4.1-mini+8h", "input": "Say hello.", "background": True}
+    told = {
+        "instructions": "Be short.",
+        "metadata": {"run": "7"},
+        "temperature": 0.5,
+        "max_output_tokens": 20,
+    }
+    calls.fine("POST /responses", body=asked)
+    made = calls.fine("POST /responses", body={**asked, **told}, name="a response of which more is said")[
+        "id"
+    ]
+    calls.fine("GET /responses/{response_id}", made)
+    calls.fine("POST /responses/{response_id}/cancel", made)
+    calls.fine("GET /responses/{response_id}", made, name="a response that was cancelled")
+    failed = calls.fine("POST /responses", body={**asked, "input": "Fail."}, name="another response")["id"]
+    places, store = calls.office.shelf.places, calls.office.service.deferred
+    found = store.find("search", failed)
+    assert found is not None
+    file, ((at, size),) = places.add_answers(failed, [b'{"error":{"message":"No."}}'])
+    store.end(
+        [
+            msgspec.structs.replace(
+                found, ended_at=time.time(), answer=DeferredAnswer(429, None, 0, file, at, size)
+            )
+        ]
+    )
+    calls.fine("GET /responses/{response_id}", failed, name="a response that failed")
+
+
 def errors(calls: Calls) -> None:
     calls.refused(400, "GET", "/v1/files?limit=0")
     calls.refused(400, "POST", "/v1/files", form(form_part("purpose", b"batch")))
@@ -239,6 +287,15 @@ def a_life(folder: Path, replies: list[Reply]) -> None:
                     break
                 time.sleep(0.02)
             assert wait(client, seen).status == ("completed" if len(lines) == 3 else "failed")
+        response = client.responses.create(model="gpt-4.1-mini+8h", input="Say hello.", background=True)
+        while response.status != "completed":
+            raw = client.responses.with_raw_response.retrieve(response.id)
+            response = raw.parse()
+            if response.status != "completed":
+                # What is completed is in the provider's own words.
+                name = f"a response that came to be {response.status}"
+                replies.append(Reply(name, "GET /responses/{response_id}", raw.http_response.content))
+            time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +309,7 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> list[Reply]:
         patch.setenv("OPENAI_API_KEY", "sk-nobody")
         with Office(folder, file_bytes=1_000) as office:
             calls = Calls(office, found)
-            for ask in (files, uploads, batches, models, errors):
+            for ask in (files, uploads, batches, models, responses, errors):
                 ask(calls)
     a_life(tmp_path_factory.mktemp("house"), found)
     return found
@@ -273,12 +330,17 @@ class Description:
         self._shapes = document["components"]["schemas"]
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
         used = self._named({"$ref": "#/components/schemas/ErrorResponse"})
+        # A response is put together from shapes of which each names some of its fields: none of them can be closed.
+        put_together: set[str] = set()
         for of in set(TYPES) - {ERROR}:
-            used |= self._named(self._schema(of))
+            if "/responses" in of:
+                put_together |= self._named(self._schema(of))
+            else:
+                used |= self._named(self._schema(of))
         # The rest is a thousand shapes more.
-        self._shapes = {name: self._shapes[name] for name in used}
-        for schema in self._shapes.values():
-            at_its_word(schema)
+        self._shapes = {name: self._shapes[name] for name in used | put_together}
+        for name, schema in self._shapes.items():
+            at_its_word(schema, closed=name in used)
         for part, name in EXAMPLES.items():
             fields = self._shapes[name]["properties"]
             for field in self._nulls(part, name) & set(fields):
@@ -321,15 +383,15 @@ class Description:
         return set(re.findall(r'\\"(\w+)\\": null', json.dumps(shown)))
 
 
-def at_its_word(schema: Any) -> None:
-    """Close a schema against fields that it does not name, and let null be where it says `nullable`."""
+def at_its_word(schema: Any, *, closed: bool) -> None:
+    """Let null be where a schema says `nullable`. `closed`: and no field that it does not name."""
     if isinstance(schema, list):
         for one in schema:
-            at_its_word(one)
+            at_its_word(one, closed=closed)
     elif isinstance(schema, dict):
         for one in schema.values():
-            at_its_word(one)
-        if isinstance(schema.get("properties"), dict):
+            at_its_word(one, closed=closed)
+        if closed and isinstance(schema.get("properties"), dict):
             schema.setdefault("additionalProperties", False)
         if any(isinstance(one, dict) and one.get("nullable") for one in schema.get("allOf", ())):
             schema["anyOf"] = [{"allOf": schema.pop("allOf")}, {"type": "null"}]
@@ -391,7 +453,7 @@ def extra(value: Any) -> Iterator[str]:
 def test_everything_that_can_be_answered_is_among_the_replies(replies: list[Reply]) -> None:
     assert {reply.of for reply in replies} == set(TYPES)
     shown = [json.loads(reply.body) for reply in replies if reply.of == "GET /batches/{batch_id}"]
-    assert {one["status"] for one in shown} == set(BatchState)
+    assert {one["status"] for one in shown} == set(SHOWN)
 
 
 def test_openais_description_holds_for_every_reply(replies: list[Reply], description: Description) -> None:

@@ -48,6 +48,8 @@ class BatchState(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+SHOWN: Final = tuple(state for state in BatchState if state is not BatchState.GATHERING)
+"""The states that callers see: what is gathered is no batch of theirs."""
 ENDED: Final = frozenset({BatchState.FAILED, BatchState.COMPLETED, BatchState.EXPIRED, BatchState.CANCELLED})
 _STEPS: Final[dict[BatchState, frozenset[BatchState]]] = {
     BatchState.GATHERING: frozenset({BatchState.VALIDATING}),

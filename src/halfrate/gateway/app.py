@@ -91,9 +91,7 @@ class Gateway:
         self.keeper.answered = self.line.ended
         books = Books(self.calls, self.spending, log)
         router = Router(self.targets, books)
-        self.deferring = Deferring(
-            service, self.shelf.places, self.gatherer, self.line, router, books, log
-        )
+        self.deferring = Deferring(service, self.shelf.places, self.gatherer, self.line, router, books, log)
         self._realtime = RealTime(router, self.deferring, books, self._answer_to)
         self.app: ASGIApp = Door(self._switch(), service.keys.authenticate_now, log)
 

@@ -50,7 +50,6 @@ def response_view(call: Deferred, body: bytes | None, *, sent: bool) -> bytes:
         "output": [],
         "error": None if answer is None else _error(answer, body or b""),
         "incomplete_details": None,
-        "usage": None,
     }
     return msgspec.json.encode(document)
 

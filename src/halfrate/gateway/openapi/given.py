@@ -3,7 +3,7 @@
 from typing import Final
 
 from halfrate.base.types import Usage
-from halfrate.core.surface import BatchState
+from halfrate.core.surface import SHOWN, BatchState
 from halfrate.gateway.openapi.operation import Json, shape
 from halfrate.gateway.openapi.schemas import METADATA, list_of, moment, number, or_null, record, seconds, text
 from halfrate.service.batches import URLS
@@ -97,14 +97,14 @@ _OPENAI: Final[Json] = {
             },
             "input_file_id": text(),
             "completion_window": text(),
-            "status": text(enum=list(BatchState)),
+            "status": text(enum=list(SHOWN)),
             "output_file_id": or_null(text("The file with the answers.")),
             "error_file_id": or_null(text("The file with the rows that were not answered.")),
             "created_at": seconds("When it was made"),
             "expires_at": seconds("When its last row is due"),
             **{
                 f"{state}_at": or_null(seconds(f"When it came to `{state}`"))
-                for state in BatchState
+                for state in SHOWN
                 if state is not BatchState.VALIDATING
             },
             "request_counts": record("Rows.", {"total": number(), "completed": number(), "failed": number()}),
@@ -272,6 +272,31 @@ _OWN: Final[Json] = {
             },
             **_FIGURES,
         },
+    ),
+    "Call": record(
+        "A call that can wait, or waited.",
+        {
+            "id": text(),
+            "object": text(enum=["halfrate.call"]),
+            "status": text(enum=["queued", "in_progress", "completed", "failed", "cancelled"]),
+            "endpoint": text(enum=["chat", "embeddings", "messages"]),
+            "model": text("The account and model that is asked."),
+            "created_at": number(),
+            "deadline": or_null(number("Until when it can wait.")),
+            "ended_at": or_null(number()),
+            "tier": or_null(text("How it was served.")),
+            "cost_usd": or_null(text("What it cost, exactly; null where a price is unknown.")),
+            "response": or_null(
+                record(
+                    "What it was answered.",
+                    {"status_code": number(), "body": {"type": "object"}},
+                )
+            ),
+        },
+    ),
+    "DeletedResponse": record(
+        "A response is gone.",
+        {"id": text(), "object": text(enum=["response"]), "deleted": {"type": "boolean", "enum": [True]}},
     ),
     "Received": record("An event was taken in.", {"received": {"type": "boolean", "enum": [True]}}),
     "Health": record("How the gateway is.", {"status": text("`ok`, or what is wrong.")}),

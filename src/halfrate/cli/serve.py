@@ -1,6 +1,7 @@
 """`halfrate serve`: the gateway."""
 
 import asyncio
+import contextlib
 import gc
 from typing import TYPE_CHECKING
 
@@ -56,8 +57,21 @@ def serve(host: str, port: int, quiet: bool) -> int:
                 "Others can reach it, and keys and prompts travel in the clear: put TLS in front.", err=True
             )
         log.say("serving", url=server.url)
+        _room_for_callers()
         with asyncio.Runner(loop_factory=event_loop) as runner:
             return runner.run(_run(server))
+
+
+def _room_for_callers() -> None:
+    """As many open connections as the system allows: callers may wait for hours, and each holds one."""
+    try:
+        import resource
+    except ImportError:
+        # Windows has no such limit.
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(server: "Server") -> int:

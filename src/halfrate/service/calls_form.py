@@ -140,13 +140,12 @@ class CallsForm:
 
     def left_out(self, batch: SurfaceBatch, folder: Path, error: UsageError) -> bool:
         """Answer the one call that cannot be run, so that the others are."""
-        if not isinstance(error, InputError) or error.line is None:
+        number = _row_of(error)
+        rows = list(_lines(_rows(folder)))
+        if number is None or number >= len(rows) or len(rows) == 1:
             return False
         waiting = {call.id: call for call in self._store.waiting(batch.id)}
-        rows = list(_lines(_rows(folder)))
-        if not 0 < error.line <= len(rows) or len(rows) == 1:
-            return False
-        call_id, _ = rows.pop(error.line - 1)
+        call_id, _ = rows.pop(number)
         with TargetFile(_rows(folder)) as file:
             file.write(b"".join(line for _, line in rows))
             file.commit()
@@ -232,6 +231,13 @@ class CallsForm:
             for one, (at, size) in zip(came, places, strict=True)
         ]
         self._ended(self._store.end(ended))
+
+
+def _row_of(error: UsageError) -> int | None:
+    """The row that an error names, from 0."""
+    if not isinstance(error, InputError):
+        return None
+    return error.row if error.line is None else error.line - 1
 
 
 def _rows(folder: Path) -> Path:

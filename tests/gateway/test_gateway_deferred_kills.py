@@ -40,6 +40,7 @@ async def insist(client: openai.AsyncOpenAI, number: int) -> tuple[str, str]:
 def test_callers_who_wait_through_kills_are_all_answered_and_pay_once(shell: Shell) -> None:
     draw = random.Random(int(os.environ.get("KILL_SEED", "1")))
     key = shell("keys", "create", "me").out.strip()
+    shell.env["HALFRATE_GATHER"] = "1"
     served = Served(shell)
     served.start()
 

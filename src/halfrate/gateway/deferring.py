@@ -28,10 +28,11 @@ from halfrate.gateway.logs import Log
 from halfrate.gateway.router import Router, Unanswered
 from halfrate.gateway.shown_calls import call_view, response_view
 from halfrate.gateway.targets import Target, spoken_endpoint
-from halfrate.gateway.wishes import IDEMPOTENCY, Wish, told_back
+from halfrate.gateway.wishes import IDEMPOTENCY, Wish
 from halfrate.providers.passing import Used
 from halfrate.providers.translation import Untranslatable
 from halfrate.providers.translation.messages import to_chat
+from halfrate.providers.translation.responses import echoed
 from halfrate.service.calls_form import error_body
 from halfrate.service.gathering import Gathered, Gatherer
 from halfrate.service.jobs import Service
@@ -199,7 +200,9 @@ class Deferring:
             usage=asked.wants_usage,
             background=wish.background,
             owner=self._service.owner,
-            told=told_back(asked.body) if wish.background and asked.endpoint == "responses" else {},
+            told=echoed(msgspec.json.decode(asked.body))
+            if wish.background and asked.endpoint == "responses"
+            else {},
         )
 
     async def _gathered(self, asked: Asked, call: Deferred, target: Target, wish: Wish) -> bool:

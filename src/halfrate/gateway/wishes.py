@@ -3,7 +3,7 @@
 import datetime
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -72,26 +72,6 @@ def wish_of(asked: Asked, headers: Mapping[bytes, bytes]) -> tuple[Asked, Wish] 
     )
     body = msgspec.json.encode(fields)
     return msgspec.structs.replace(asked, model=model, body=body), wish
-
-
-def told_back(body: bytes) -> dict[str, Any]:
-    """What a caller of OpenAI's responses is shown of what it asked, until there is an answer."""
-    asked: dict[str, Any] = msgspec.json.decode(body)
-    given = {name: asked[name] for name in _TOLD_BACK if asked.get(name) is not None}
-    return {**_TOLD_BACK, **given}
-
-
-_TOLD_BACK: Final[dict[str, Any]] = {
-    "instructions": None,
-    "max_output_tokens": None,
-    "metadata": {},
-    "parallel_tool_calls": True,
-    "previous_response_id": None,
-    "temperature": None,
-    "tool_choice": "auto",
-    "tools": [],
-    "top_p": None,
-}
 
 
 def _flag(headers: Mapping[bytes, bytes]) -> bool:

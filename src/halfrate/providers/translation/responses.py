@@ -24,8 +24,8 @@ _SAYS_NOTHING: Final[dict[str, tuple[Any, ...]]] = {
     "top_logprobs": (0,),
     "truncation": ("disabled",),
 }
-"""Values that ask for what is done anyway. Nobody keeps what is answered, whether it is to be stored or not: a call that
-is passed on is over when it is answered."""
+"""Values that ask for what is done anyway. Nobody keeps what is answered, whether it is to be stored or not: a call
+that is passed on is over when it is answered."""
 _OVER: Final = (
     "temperature",
     "top_p",

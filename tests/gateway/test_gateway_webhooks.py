@@ -85,6 +85,29 @@ def test_who_made_a_batch_is_told_of_its_end_and_finds_it_ended(
     assert "defect" not in at.log.getvalue()
 
 
+def test_who_has_a_call_in_the_background_is_told_of_its_answer(
+    house: Callable[..., House], receiver: Receiver
+) -> None:
+    at = house()
+    client = at.client(at.key(team="search")[1])
+    statuses: list[str] = []
+
+    def answer(number: int) -> int:
+        event = json.loads(receiver.got[number].body)
+        statuses.append(client.responses.retrieve(event["data"]["id"]).status or "")
+        return 204
+
+    receiver.answer = answer
+    _, secret = tell(at, receiver, team="search", events=["response.*", "call.*", "batch.*"])
+    asked = {"model": "gpt-4.1-mini+8h", "input": "Say hello."}
+    made = client.responses.create(**asked, background=True)  # type: ignore[call-overload]
+    # Who waits on the line hears it there.
+    client.responses.create(**asked, max_output_tokens=50)  # type: ignore[call-overload]
+    soon(lambda: delivered(at))
+    assert events(receiver, secret) == [("response.completed", made.id)]
+    assert statuses == ["completed"]
+
+
 def test_batches_of_anthropics_surface_are_told_of_in_the_same_words(
     house: Callable[..., House], receiver: Receiver
 ) -> None:

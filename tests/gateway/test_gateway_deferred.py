@@ -174,6 +174,33 @@ def test_responses_and_embeddings_wait(house: Open) -> None:
     ledger_is_meter(home)
 
 
+@pytest.mark.parametrize(
+    "model", ["claude-haiku-4-5", "gemini/gemini-2.5-flash", "groq/llama-3.3-70b-versatile"]
+)
+def test_responses_wait_for_models_that_know_chats_alone(house: Open, model: str) -> None:
+    home = house()
+    client = home.client(home.key()[1])
+    raw = client.responses.with_raw_response.create(
+        model=model, input="Say hello.", instructions="Be short.", max_output_tokens=50, extra_headers=PATIENT
+    )
+    response = raw.parse()
+    assert response.output_text
+    assert response.instructions == "Be short."
+    assert response.usage is not None
+    assert raw.headers["x-halfrate-tier"] == "batch"
+    made = client.responses.create(
+        model=model, input="Say goodbye.", max_output_tokens=50, background=True, extra_headers=PATIENT
+    )
+    assert ended_response(client, made).output_text
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(
+            model=model, input="More.", previous_response_id="resp_1", extra_headers=PATIENT
+        )
+    assert refused.value.param == "previous_response_id"
+    assert home.meter()["rows_billed"] == 2
+    ledger_is_meter(home)
+
+
 def test_a_chat_or_message_that_waits_may_be_streamed(house: Open) -> None:
     home = house()
     key = home.key()[1]

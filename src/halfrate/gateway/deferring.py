@@ -16,6 +16,7 @@ from starlette.types import Receive, Send
 from halfrate.base.errors import HalfrateError
 from halfrate.base.ids import new_id
 from halfrate.base.money import added, usd
+from halfrate.base.types import Endpoint
 from halfrate.blobs.shelves import Shelves
 from halfrate.core.deferral import REPEATED, Answer, Deferred, Group, bucket
 from halfrate.gateway.anthropic_batches import options_of
@@ -30,9 +31,8 @@ from halfrate.gateway.shown_calls import call_view, response_view
 from halfrate.gateway.targets import Target, spoken_endpoint
 from halfrate.gateway.wishes import IDEMPOTENCY, Wish
 from halfrate.providers.passing import Used
-from halfrate.providers.translation import Untranslatable
+from halfrate.providers.translation import Untranslatable, responses
 from halfrate.providers.translation.messages import to_chat
-from halfrate.providers.translation.responses import echoed
 from halfrate.service.calls_form import error_body
 from halfrate.service.gathering import Gathered, Gatherer
 from halfrate.service.jobs import Service
@@ -175,7 +175,7 @@ class Deferring:
     # ------------------------------------------------------------ taking on
 
     async def _tier(self, target: Target, asked: Asked, wish: Wish) -> str:
-        if wish.deadline is None or not _batched(target, asked):
+        if wish.deadline is None or _batched(target, asked) is None:
             return "standard"
         tier = await asyncio.to_thread(
             self._urgency.tier, target.model, target.account, asked.endpoint, wish.deadline
@@ -200,7 +200,7 @@ class Deferring:
             usage=asked.wants_usage,
             background=wish.background,
             owner=self._service.owner,
-            told=echoed(msgspec.json.decode(asked.body))
+            told=responses.echoed(msgspec.json.decode(asked.body))
             if wish.background and asked.endpoint == "responses"
             else {},
         )
@@ -209,7 +209,8 @@ class Deferring:
         """Put a call with the others; False where its key is that of another."""
         await self._check_room()
         _check_stream(asked, wish)
-        body = _batch_body(asked, target)
+        endpoint = _batched(target, asked) or asked.endpoint
+        body = _batch_body(asked, target, endpoint)
         # What it may cost has to be there now; it is set aside when its batch is made.
         self._books.settle(self._books.hold(asked, target), 0)
         facts = target.adapter.capabilities
@@ -225,7 +226,7 @@ class Deferring:
         deadline = wish.deadline or call.created_at
         group = Group(
             asked.surface,
-            asked.endpoint,
+            endpoint,
             target.model,
             target.name,
             tuple(sorted(self._books.tags(asked).items())),
@@ -402,20 +403,25 @@ _UNKNOWN: Final = (
 )
 
 
-def _batched(target: Target, asked: Asked) -> bool:
-    """Whether a provider takes such calls in batches."""
+def _batched(target: Target, asked: Asked) -> Endpoint | None:
+    """As what a provider takes such calls in batches; None where it does not."""
     facts = target.adapter.capabilities
     if not facts.batches:
-        return False
+        return None
+    own = "anthropic" if asked.endpoint == "messages" else "openai"
+    if facts.native_form == own and asked.endpoint in facts.endpoints:
+        return asked.endpoint
+    chats = facts.translates or "chat" in facts.endpoints
     match asked.endpoint:
-        case "chat" | "messages":
-            own = "anthropic" if asked.endpoint == "messages" else "openai"
-            return facts.native_form == own or facts.translates or "chat" in facts.endpoints
-        case endpoint:
-            return facts.native_form == "openai" and endpoint in facts.endpoints
+        case "chat" | "messages" if chats:
+            return asked.endpoint
+        case "responses" if chats:
+            return "chat"
+        case _:
+            return None
 
 
-def _batch_body(asked: Asked, target: Target) -> bytes:
+def _batch_body(asked: Asked, target: Target, endpoint: Endpoint) -> bytes:
     """The body as it is to stand in a batch, in one line. Raises ApiError for what its provider cannot be asked."""
     facts = target.adapter.capabilities
     fields = _fields(asked.body)
@@ -424,26 +430,23 @@ def _batch_body(asked: Asked, target: Target) -> bytes:
     fields["model"] = msgspec.Raw(msgspec.json.encode(target.name))
     # Within a text a line break is always escaped: these stand between fields, where a space is as good.
     body = msgspec.json.encode(fields).replace(b"\n", b" ").replace(b"\r", b" ")
+    own = "anthropic" if asked.endpoint == "messages" else "openai"
+    try:
+        if endpoint != asked.endpoint:
+            body = msgspec.json.encode(responses.to_chat(msgspec.json.decode(body), target.name))
+        if facts.native_form != own and endpoint in {"chat", "messages"}:
+            chat: dict[str, Any] = msgspec.json.decode(body)
+            chat = to_chat(chat, target.name) if endpoint == "messages" else chat
+            if facts.translates:
+                target.adapter.from_openai(chat, target.name)
+    except Untranslatable as fault:
+        message = f"{fault.field}: cannot be asked of {target.title}: {fault.reason}"
+        raise ApiError(400, message, code="invalid_value", param=fault.field) from None
     limit = facts.limits.row_bytes
     if len(body) > limit:
         message = f"{facts.title} takes {limit:,} bytes in a row of a batch, and this call has {len(body):,}."
         raise ApiError(413, message, code="request_too_large")
-    own = "anthropic" if asked.endpoint == "messages" else "openai"
-    if facts.native_form != own and asked.endpoint in {"chat", "messages"}:
-        _check_translation(body, asked, target)
     return body
-
-
-def _check_translation(body: bytes, asked: Asked, target: Target) -> None:
-    chat: dict[str, Any] = msgspec.json.decode(body)
-    try:
-        if asked.endpoint == "messages":
-            chat = to_chat(chat, target.name)
-        if target.adapter.capabilities.translates:
-            target.adapter.from_openai(chat, target.name)
-    except Untranslatable as fault:
-        message = f"{fault.field}: cannot be asked of {target.title}: {fault.reason}"
-        raise ApiError(400, message, code="invalid_value", param=fault.field) from None
 
 
 def _check_stream(asked: Asked, wish: Wish) -> None:

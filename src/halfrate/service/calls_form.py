@@ -195,7 +195,7 @@ class CallsForm:
             one = _read(line, batch, not_run)
             if one.call_id not in waiting:
                 continue
-            came.append(one)
+            came.append(_as_asked(one, waiting[one.call_id], batch))
             costs[one.call_id] = result.cost
             served[one.call_id] = tiers.get(result.row, report.job.tier)
             if len(came) >= _MANY:
@@ -261,6 +261,16 @@ def _all_lines(path: Path) -> Iterator[bytes]:
 def _read(line: bytes, batch: SurfaceBatch, not_run: str) -> _Came:
     """A result line as the answer to a call."""
     return _read_anthropic(line, not_run) if batch.endpoint == "messages" else _read_openai(line, not_run)
+
+
+def _as_asked(one: _Came, call: Deferred, batch: SurfaceBatch) -> _Came:
+    """An answer in the form of the call, where that was put as another's."""
+    if call.endpoint == batch.endpoint or one.status != 200:
+        return one
+    from halfrate.providers.translation.responses import to_response
+
+    response = to_response(msgspec.json.decode(one.body), call.told)
+    return msgspec.structs.replace(one, body=msgspec.json.encode(response))
 
 
 def _read_openai(line: bytes, not_run: str) -> _Came:

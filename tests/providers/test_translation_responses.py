@@ -11,6 +11,8 @@ from pydantic import TypeAdapter
 
 from halfrate.providers.translation.fields import Untranslatable
 from halfrate.providers.translation.responses import response_events, to_chat, to_response
+from halfrate.providers.translation.streams_chunks import StreamFault
+from halfrate.providers.translation.streams_responses import ResponseEvents
 
 ASKED: dict[str, Any] = {"model": "m", "input": "Hello"}
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -282,3 +284,57 @@ def test_an_answer_can_be_said_again_in_the_next_turn(message: dict[str, Any]) -
     assert spoken == (message["content"] or "") + (message["refusal"] or "")
     called = [call["function"]["name"] for one in said for call in one.get("tool_calls", ())]
     assert called == [call["function"]["name"] for call in message["tool_calls"] or ()]
+
+
+# ---------------------------------------------------------------- piece by piece
+
+
+def chunks_of(message: dict[str, Any], finish: str, cuts: list[int]) -> list[dict[str, Any]]:
+    """A completion as a provider streams it, its texts cut into pieces as `cuts` has it."""
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 5, "model": "m-1"}
+    found: list[dict[str, Any]] = []
+
+    def say(delta: dict[str, Any], reason: str | None = None) -> None:
+        found.append({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+
+    def pieces(text: str) -> list[str]:
+        size = (cuts[len(found) % len(cuts)] if cuts else 0) or len(text) or 1
+        return [text[at : at + size] for at in range(0, len(text), size)]
+
+    say({"role": "assistant", "content": ""})
+    for field in ("content", "refusal"):
+        for piece in pieces(message[field] or ""):
+            say({field: piece})
+    for index, call in enumerate(message["tool_calls"] or ()):
+        function = {"name": call["function"]["name"], "arguments": ""}
+        say({"tool_calls": [{"index": index, "id": call["id"], "type": "function", "function": function}]})
+    for index, call in enumerate(message["tool_calls"] or ()):
+        for piece in pieces(call["function"]["arguments"]):
+            say({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
+    say({}, finish)
+    used = completion(message)["usage"]
+    return [*found, {**head, "choices": [], "usage": used}]
+
+
+@given(
+    messages,
+    st.sampled_from(["stop", "length", "tool_calls", "content_filter"]),
+    st.lists(st.integers(1, 5), max_size=4),
+)
+def test_what_comes_piece_by_piece_is_the_whole_answer(
+    message: dict[str, Any], finish: str, cuts: list[int]
+) -> None:
+    translation = ResponseEvents(ASKED)
+    events = [event for chunk in chunks_of(message, finish, cuts) for event in translation.chunk(chunk)]
+    events += translation.end()
+    for event in events:
+        EVENT.validate_python(event, strict=True)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[-1]["response"] == to_response(completion(message, finish), ASKED)
+
+
+def test_a_stream_without_an_answer_is_none() -> None:
+    with pytest.raises(StreamFault):
+        ResponseEvents(ASKED).end()
+    with pytest.raises(StreamFault):
+        ResponseEvents(ASKED).chunk({"choices": 7})

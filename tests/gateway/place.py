@@ -1,10 +1,11 @@
 """A provider that answers as a test says: a server on a free port, which keeps what it was sent."""
 
+import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
 
 import msgspec
 
@@ -106,3 +107,18 @@ def stream(*events: bytes) -> Iterator[bytes]:
     for event in events:
         yield event
         time.sleep(0.01)
+
+
+def chunked(events: Iterable[bytes], *, whole: bool = True) -> Iterator[bytes]:
+    """A stream of events as HTTP frames it; without its end, where it is not `whole`, it has been cut off."""
+    yield b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    for event in events:
+        yield b"%x\r\n%b\r\n" % (len(event), event)
+    if whole:
+        yield b"0\r\n\r\n"
+
+
+def event(document: Mapping[str, Any]) -> bytes:
+    """A server-sent event, with a name where Anthropic gives it one."""
+    name = f"event: {document['type']}\n" if "type" in document else ""
+    return f"{name}data: {json.dumps(document, ensure_ascii=False)}\n\n".encode()

@@ -14,6 +14,32 @@ Open = Callable[..., House]
 MODELS = ("gpt-4.1-mini", "claude-haiku-4-5", "openai-compatible/gpt-4.1-nano")
 
 OPENAI = {
+    "response": """
+from openai import OpenAI
+
+client = OpenAI()
+response = client.responses.create(
+    model=MODEL,
+    instructions="You are a storyteller.",
+    input="Write a one-sentence bedtime story about a unicorn.",
+)
+print(response.output_text)
+""",
+    "response-stream": """
+from openai import OpenAI
+
+client = OpenAI()
+stream = client.responses.create(
+    model=MODEL,
+    input=[{"role": "user", "content": "Say 'double bubble bath' ten times fast."}],
+    stream=True,
+)
+for event in stream:
+    if event.type == "response.output_text.delta":
+        print(event.delta, end="")
+    if event.type == "response.completed":
+        assert event.response.output_text
+""",
     "chat": """
 from openai import OpenAI
 

@@ -8,6 +8,7 @@ from halfrate.emulator._anthropic_models import answer, check, count_tokens
 from halfrate.emulator._context import Context
 from halfrate.emulator._desk import Desk
 from halfrate.emulator._models import find_model, models_of
+from halfrate.emulator._pieces import bits, words
 from halfrate.emulator._prices import Model
 from halfrate.emulator._rates import Costs, Over, RateBook, anthropic_headers, retry_headers
 from halfrate.emulator._routes import Call, Route
@@ -146,16 +147,14 @@ def _message_events(message: Document) -> Iterator[bytes]:
         head: Document
         if block["type"] == "text":
             head = {"type": "text", "text": "", "citations": None}
-            words = block["text"].split(" ")
-            deltas = [
-                {"type": "text_delta", "text": word if not n else f" {word}"} for n, word in enumerate(words)
-            ]
+            deltas = [{"type": "text_delta", "text": word} for word in words(block["text"])]
         else:
             head = {**block, "input": {}}
-            deltas = [
-                {"type": "input_json_delta", "partial_json": msgspec.json.encode(block["input"]).decode()}
-            ]
+            written = bits(msgspec.json.encode(block["input"]).decode())
+            deltas = [{"type": "input_json_delta", "partial_json": bit} for bit in written]
         yield _event({"type": "content_block_start", "index": index, "content_block": head})
+        if not index:
+            yield _event({"type": "ping"})
         for delta in deltas:
             yield _event({"type": "content_block_delta", "index": index, "delta": delta})
         yield _event({"type": "content_block_stop", "index": index})

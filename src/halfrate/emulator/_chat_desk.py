@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from halfrate.emulator._context import Context
 from halfrate.emulator._desk import Desk
+from halfrate.emulator._pieces import choice_deltas, event
 from halfrate.emulator._prices import Model
 from halfrate.emulator._rates import Over, RateBook, retry_headers
 from halfrate.emulator._routes import Call
@@ -52,19 +51,16 @@ def _crowded() -> ApiError:
 
 
 def _events(document: Document) -> Iterator[bytes]:
-    """A finished answer as chunks: what it says, how it ended with its usage, and the end."""
+    """A finished answer as chunks: bit by bit what it says, how it ended with its usage, and the end."""
     head = {key: document[key] for key in ("id", "created", "model")}
     head["object"] = "chat.completion.chunk"
     for choice in document["choices"]:
-        part: Document = {"index": choice["index"], "delta": choice["message"], "finish_reason": None}
-        yield _event({**head, "choices": [part]})
+        for delta in choice_deltas(choice["message"]):
+            part: Document = {"index": choice["index"], "delta": delta, "finish_reason": None}
+            yield event({**head, "choices": [part]})
     ends = [
         {"index": choice["index"], "delta": {"content": ""}, "finish_reason": choice["finish_reason"]}
         for choice in document["choices"]
     ]
-    yield _event({**head, "choices": ends, "usage": document["usage"]})
+    yield event({**head, "choices": ends, "usage": document["usage"]})
     yield b"data: [DONE]\n\n"
-
-
-def _event(document: Document) -> bytes:
-    return b"data: " + msgspec.json.encode(document) + b"\n\n"

@@ -103,17 +103,22 @@ class Desk:
         context.meter.bill(charge)
         seconds = self._seconds(visit, answered.tokens.output)
         heapq.heappush(self._ends, call.now + seconds)
-        return self._delivery(visit.about, seconds)
+        written = seconds - self._seconds(visit, 0)
+        return msgspec.structs.replace(self._delivery(visit.about, seconds), written_seconds=written)
 
     def response(
         self, visit: Visit, delivery: Delivery, response: Response, *, more: Mapping[str, str] | None = None
     ) -> Response:
         """A reply with the headers that belong to it, sent as the faults will have it."""
         cut = self._context.faults.strike("realtime-cut", self._provider, visit.about)
-        if cut is not None and isinstance(response.body, bytes):
-            delivery = msgspec.structs.replace(
-                delivery, truncate_after=int(len(response.body) * cut.number("fraction"))
+        if cut is not None:
+            body = response.body
+            pieces = [body] if isinstance(body, bytes) else list(body)
+            response = msgspec.structs.replace(
+                response, body=body if isinstance(body, bytes) else iter(pieces)
             )
+            size = sum(map(len, pieces))
+            delivery = msgspec.structs.replace(delivery, truncate_after=int(size * cut.number("fraction")))
         headers = {**response.headers, **visit.headers, **(more or {})}
         return msgspec.structs.replace(response, headers=headers, delivery=delivery)
 

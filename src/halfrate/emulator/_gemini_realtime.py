@@ -13,6 +13,7 @@ from halfrate.emulator._gemini_embeddings import embed, embed_tokens
 from halfrate.emulator._gemini_models import answer, check, count_tokens, served
 from halfrate.emulator._gemini_wire import page, pick_document, read_request
 from halfrate.emulator._models import models_of
+from halfrate.emulator._pieces import words
 from halfrate.emulator._prices import Model, Tokens
 from halfrate.emulator._rates import Budget, Kind, Over, RateBook, retry_headers
 from halfrate.emulator._routes import Call, Route
@@ -20,6 +21,7 @@ from halfrate.emulator._rows import Answered, Ask
 from halfrate.emulator._wire import ApiError, Document, Response, documents, json_response, read_document
 
 _MOST_EMBEDDINGS = 100
+_WORDS_AT_ONCE = 4
 _WORDS = {"requests": "generate_content_requests", "tokens": "generate_content_input_token_count"}
 
 
@@ -160,19 +162,35 @@ def _model_document(model: Model) -> Document:
 
 
 def _events(document: Document) -> Iterator[bytes]:
-    """A finished answer as server-sent events: its text in two pieces, why it ended and the usage at the end."""
-    head = {key: value for key, value in document.items() if key not in {"usageMetadata", "candidates"}}
+    """A finished answer as server-sent events: its text in pieces, calls whole, and at the end why it ended. Each tells
+    what was used until then (reference of GenerateContentResponse)."""
+    head = {key: document[key] for key in ("modelVersion", "responseId")}
+    rest = {
+        key: value for key, value in document.items() if key not in {*head, "usageMetadata", "candidates"}
+    }
+    usage = document["usageMetadata"]
+    read = {key: value for key, value in usage.items() if key.startswith(("prompt", "cache"))}
+    read["totalTokenCount"] = usage.get("promptTokenCount", 0)
     candidates = list(documents(document.get("candidates")))
     for candidate in candidates:
-        parts = list(documents(pick_document(candidate, "content").get("parts")))
-        text = parts[0].get("text") if len(parts) == 1 else None
-        if isinstance(text, str) and len(text) > 1:
-            half = len(text) // 2
-            parts[0]["text"] = text[half:]
-            first = {"parts": [{"text": text[:half]}], "role": "model"}
-            yield _event({"candidates": [{"content": first, "index": candidate["index"]}], **head})
-    last = {"candidates": candidates} if candidates else {}
-    yield _event({**last, "usageMetadata": document["usageMetadata"], **head})
+        content = pick_document(candidate, "content")
+        *pieces, last = _pieces(content) or [None]
+        for piece in pieces:
+            first = {"content": {"parts": [piece], "role": "model"}, "index": candidate["index"]}
+            yield _event({"candidates": [first], "usageMetadata": read, **head})
+        candidate["content"] = {**content, "parts": [last]} if last is not None else content
+    end = {"candidates": candidates} if candidates else rest
+    yield _event({**end, "usageMetadata": usage, **head})
+
+
+def _pieces(content: Document) -> list[Document]:
+    """The parts of a content, texts a few words at a time."""
+    found: list[Document] = []
+    for part in documents(content.get("parts")):
+        said = words(part["text"]) if isinstance(part.get("text"), str) else []
+        some = ["".join(said[at : at + _WORDS_AT_ONCE]) for at in range(0, len(said), _WORDS_AT_ONCE)]
+        found += [{**part, "text": text} for text in some] or [part]
+    return found
 
 
 def _event(document: Document) -> bytes:

@@ -38,6 +38,9 @@ def answer(context: Context, endpoint: str, body: Document, ask: Ask) -> Answere
         answered.body["id"] = context.new_id("")
         answered.body["usage"]["completion_tokens"] = 0
         return answered
+    if "stream_options" in body:
+        # There is no such field, and fields that there are not are refused (mistralai 3.7: request type).
+        raise ApiError(422, "Extra inputs are not permitted", param="stream_options")
     asked = {**body, "tool_choice": "required"} if body.get("tool_choice") == "any" else body
     answered = openai_answer(context, endpoint, asked, ask)
     document = answered.body

@@ -9,6 +9,7 @@ from halfrate.emulator._desk import Desk, Visit
 from halfrate.emulator._dialects import OPENAI, Dialect
 from halfrate.emulator._models import models_of
 from halfrate.emulator._openai_models import CHAT, EMBEDDINGS, RESPONSES, answer, prompt_tokens, resolve_model
+from halfrate.emulator._pieces import choice_deltas, event
 from halfrate.emulator._prices import Model
 from halfrate.emulator._rates import Over, RateBook, openai_headers, retry_headers
 from halfrate.emulator._routes import Call, Route
@@ -182,39 +183,24 @@ def _model_document(name: str) -> Document:
     return {"id": name, "object": "model", "created": _MODELS_SINCE, "owned_by": "system"}
 
 
-def _event(document: Document) -> bytes:
-    return b"data: " + msgspec.json.encode(document) + b"\n\n"
-
-
 def _chat_events(document: Document, *, with_usage: bool) -> Iterator[bytes]:
-    """A finished answer as server-sent events: a role, word after word, an end, and usage if asked for."""
+    """A finished answer as server-sent events: a role, bit by bit what it says, an end, and usage if asked for."""
     kept = ("id", "created", "model", "service_tier", "system_fingerprint")
     head = {key: document[key] for key in kept if key in document}
     head["object"] = "chat.completion.chunk"
     usage: Document = {"usage": None} if with_usage else {}
     for choice in document["choices"]:
-        message, index = choice["message"], choice["index"]
-        deltas: list[Document] = [{"role": "assistant", "content": ""}]
-        words = str(message["content"] or "").split(" ")
-        deltas += [
-            {"content": word if not number else f" {word}"} for number, word in enumerate(words) if word
-        ]
-        if message["refusal"]:
-            deltas.append({"refusal": message["refusal"]})
-        if "tool_calls" in message:
-            deltas.append(
-                {"tool_calls": [{"index": n, **one} for n, one in enumerate(message["tool_calls"])]}
-            )
-        for delta in deltas:
+        index = choice["index"]
+        for delta in choice_deltas(choice["message"]):
             part = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-            yield _event({**head, "choices": [part], **usage})
+            yield event({**head, "choices": [part], **usage})
         end: Document = {
             "index": index,
             "delta": {},
             "logprobs": None,
             "finish_reason": choice["finish_reason"],
         }
-        yield _event({**head, "choices": [end], **usage})
+        yield event({**head, "choices": [end], **usage})
     if with_usage:
-        yield _event({**head, "choices": [], "usage": document["usage"]})
+        yield event({**head, "choices": [], "usage": document["usage"]})
     yield b"data: [DONE]\n\n"

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -35,8 +35,10 @@ class _Shell:
             Request(request.method, path, query, headers, _chunks(request))
         )
         delivery = response.delivery
-        if delivery.work_seconds:
-            await self._until(self._emulator.clock.now() + delivery.work_seconds)
+        streamed = not isinstance(response.body, bytes)
+        work = delivery.work_seconds - (delivery.written_seconds if streamed else 0.0)
+        if work > 0:
+            await self._until(self._emulator.clock.now() + work)
         if delivery.hold_seconds:
             await asyncio.sleep(delivery.hold_seconds)
         if delivery.drop:
@@ -44,7 +46,11 @@ class _Shell:
             return web.Response(status=500)
         if isinstance(response.body, bytes) and delivery.truncate_after is None:
             return web.Response(status=response.status, body=response.body, headers=dict(response.headers))
-        return await _stream(request, response, delivery)
+        return await _stream(request, response, delivery, self._pause)
+
+    async def _pause(self, seconds: float) -> None:
+        """Let seconds of the world's pass."""
+        await self._until(self._emulator.clock.now() + seconds)
 
     async def _until(self, due: float) -> None:
         """Wait for a time of the world's: its clock may run fast, jump, or stand still until it is moved."""
@@ -79,9 +85,18 @@ def _hang_up(request: web.BaseRequest) -> None:
         transport.abort()
 
 
-async def _stream(request: web.BaseRequest, response: Response, delivery: Delivery) -> web.StreamResponse:
+async def _stream(
+    request: web.BaseRequest,
+    response: Response,
+    delivery: Delivery,
+    pause: Callable[[float], Awaitable[None]],
+) -> web.StreamResponse:
     body = response.body
     chunks: Iterator[bytes] = iter((body,)) if isinstance(body, bytes) else body
+    each = 0.0
+    if delivery.written_seconds and not isinstance(body, bytes):
+        pieces = list(body)
+        chunks, each = iter(pieces), delivery.written_seconds / len(pieces)
     headers = dict(response.headers)
     if isinstance(body, bytes):
         headers["content-length"] = str(len(body))
@@ -91,6 +106,8 @@ async def _stream(request: web.BaseRequest, response: Response, delivery: Delive
     for chunk in chunks:
         if delivery.chunk_pause_seconds:
             await asyncio.sleep(delivery.chunk_pause_seconds)
+        if each:
+            await pause(each)
         if left is not None and len(chunk) >= left:
             await stream.write(chunk[:left])
             # What was written must leave before the connection goes, or the client sees an empty answer.

@@ -46,6 +46,8 @@ class Delivery(msgspec.Struct, frozen=True):
     """Wait before each chunk of the body."""
     work_seconds: float = 0.0
     """Wait before the first byte while the answer is made: the world's seconds."""
+    written_seconds: float = 0.0
+    """How many of those the answer is being written in: one that is streamed comes during them."""
 
 
 PLAIN_DELIVERY = Delivery()

@@ -22,15 +22,23 @@ from halfrate.base.errors import (
 from halfrate.base.results import UnreadableLine
 from halfrate.gateway.asking import Asked
 from halfrate.gateway.errors import ApiError, invalid
-from halfrate.gateway.events import chat_events, message_events
-from halfrate.gateway.targets import Target, Way, spoken_endpoint
+from halfrate.gateway.events import (
+    AsItCame,
+    Relay,
+    Translated,
+    chat_events,
+    message_events,
+    response_stream,
+)
+from halfrate.gateway.targets import Target, Way, head_of, spoken_endpoint
 from halfrate.gateway.upstream import Lost, NotSent, Response
-from halfrate.providers.base import Blame, Call, CallRefused, Passage, Tier
+from halfrate.providers.base import Blame, Call, CallRefused, Passage, Reply, Streams, Tier
 from halfrate.providers.calls import Fault, fault_of, seconds_of
 from halfrate.providers.openai_calls import is_money
-from halfrate.providers.passing import READERS, Used
-from halfrate.providers.translation import Untranslatable
+from halfrate.providers.passing import READERS, Used, answer_of
+from halfrate.providers.translation import Untranslatable, responses
 from halfrate.providers.translation.messages import to_chat, to_message
+from halfrate.providers.translation.streams import Spoken, Translation
 
 _ANSWER: Final = 256 << 20
 """Bytes of an answer that comes whole."""
@@ -39,6 +47,9 @@ _REQUEST: Final = frozenset({400, 404, 405, 409, 413, 415, 422})
 """Statuses that lie in what was asked."""
 _KEPT_HEADERS: Final = frozenset({b"content-type", b"openai-processing-ms", b"openai-version"})
 _TIERS: Final[dict[str, Tier]] = {"flex": "flex", "priority": "priority"}
+
+_SPOKEN: Final[dict[str, Spoken]] = {"chat": "chat", "messages": "messages", "responses": "responses"}
+"""What a caller speaks, by what it calls; nothing else is streamed."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -89,10 +100,15 @@ class Whole(msgspec.Struct, frozen=True):
 
 
 class Streamed(msgspec.Struct, frozen=True):
-    """An answer that has begun: to be read to its end, or closed."""
+    """An answer that has begun: to be read to its end, or closed.
+
+    `relay`: makes of it what its caller gets; `begun`: what it has made already.
+    """
 
     headers: list[tuple[bytes, bytes]]
     stream: Response
+    relay: Relay
+    begun: tuple[tuple[bytes, bool], ...] = ()
 
 
 async def attempt(asked: Asked, target: Target, seconds: float) -> Whole | Streamed:
@@ -129,7 +145,8 @@ async def _answer(asked: Asked, target: Target, way: Way, response: Response) ->
         raise _refusal(target, response, way.without_key(await response.read(_ERROR)))
     kept = [pair for pair in response.headers if pair[0] in _KEPT_HEADERS]
     if asked.stream and _is_stream(response):
-        return Streamed(kept, response)
+        hides_usage = asked.endpoint == "chat" and not asked.wants_usage
+        return Streamed(kept, response, AsItCame(asked.endpoint, hides_usage=hides_usage))
     whole = await response.read(_ANSWER)
     return Whole(kept, whole, READERS[asked.endpoint]().whole(whole))
 
@@ -184,7 +201,7 @@ def _plain(value: bytes) -> str:
 # ---------------------------------------------------------------- translated
 
 
-async def _translated(asked: Asked, target: Target, seconds: float) -> Whole:
+async def _translated(asked: Asked, target: Target, seconds: float) -> Whole | Streamed:
     adapter = target.adapter
     endpoint = spoken_endpoint(adapter)
     body, tier = _translated_body(asked, target)
@@ -193,12 +210,35 @@ async def _translated(asked: Asked, target: Target, seconds: float) -> Whole:
     call = Call(
         endpoint=endpoint, model=target.name, row_id=f"{prefix}0", body=body, tier=tier, timeout=seconds
     )
+    reply = await _reply(asked, target, call, seconds)
+    if isinstance(reply, Streamed):
+        return reply
+    used = Used(tier=reply.tier)
     try:
-        reply = await adapter.call(call)
+        row = adapter.line_reader(endpoint, prefix).general(reply.line)
+        used = Used(row.tokens, row.model, reply.tier)
+        completion = adapter.to_openai(reply.line, _created(asked))
+        if completion is None:
+            raise lost(target, "its answer holds no answer", used)
+        document = _in_form(asked, completion)
+    except (msgspec.DecodeError, UnicodeDecodeError, UnreadableLine):
+        # What it says may be what was asked: it is not repeated.
+        raise lost(target, "its answer cannot be understood", used) from None
+    whole = Whole([_JSON], msgspec.json.encode(document), used)
+    return as_stream(asked, whole) if asked.stream else whole
+
+
+async def _reply(asked: Asked, target: Target, call: Call, seconds: float) -> Streamed | Reply:
+    """What a translated call is answered with. Raises Failed."""
+    try:
+        reply = await _streamed(asked, target, call, seconds) if asked.stream else None
+        return reply or await target.adapter.call(call)
     except CallRefused as refusal:
         raise _refused(target, refusal) from None
-    except OutcomeUnknown as error:
+    except (OutcomeUnknown, Lost) as error:
         raise lost(target, str(error)) from None
+    except NotSent as error:
+        raise _unreachable(target, str(error)) from None
     except Refused as refusal:
         if refusal.code == UNREACHABLE:
             raise _unreachable(target, str(refusal)) from None
@@ -214,29 +254,74 @@ async def _translated(asked: Asked, target: Target, seconds: float) -> Whole:
         raise _unreachable(target, str(error)) from None
     finally:
         if target.callers_key:
-            await adapter.close()
-    used = Used(tier=reply.tier)
+            await target.adapter.close()
+
+
+async def _streamed(asked: Asked, target: Target, call: Call, seconds: float) -> Streamed | Reply | None:
+    """An answer that comes piece by piece; a reply where it came whole all the same; None where it can only be had so,
+    and was not asked for."""
+    adapter = target.adapter
+    streaming = await adapter.streaming(call) if isinstance(adapter, Streams) else None
+    upstream = target.upstream(streaming.url) if streaming is not None else None
+    if streaming is None or upstream is None or not isinstance(adapter, Streams):
+        return None
+    # PAID CALL: sent once. A process that is killed from here on may have paid for an answer that stands nowhere.
+    response = await upstream.send(
+        b"POST", streaming.path.encode(), head_of(streaming), streaming.body, seconds=seconds
+    )
     try:
-        row = adapter.line_reader(endpoint, prefix).general(reply.line)
-        used = Used(row.tokens, row.model, reply.tier)
-        completion = adapter.to_openai(reply.line, _created(asked))
-        if completion is None:
-            raise lost(target, "its answer holds no answer", used)
-        document = to_message(completion) if asked.surface == "anthropic" else completion
-    except (msgspec.DecodeError, UnicodeDecodeError, UnreadableLine):
-        # What it says may be what was asked: it is not repeated.
-        raise lost(target, "its answer cannot be understood", used) from None
-    whole = Whole([_JSON], msgspec.json.encode(document), used)
-    return as_stream(asked, whole) if asked.stream else whole
+        if response.status == 200 and _is_stream(response):
+            spoken = _SPOKEN[asked.endpoint]
+            translation = Translation(
+                streaming.form,
+                spoken,
+                created=_created(asked),
+                usage=asked.wants_usage,
+                asked=msgspec.json.decode(asked.body) if spoken == "responses" else None,
+            )
+            return await _begun(target, response, Translated(translation, call.endpoint, spoken))
+        body = await response.read(_ANSWER if response.status == 200 else _ERROR)
+        return adapter.understood(call, answer_of(response.status, response.headers, body, streaming.secret))
+    except BaseException:
+        # Nobody reads the rest of it: its connection would wait for that for ever.
+        response.close()
+        raise
+
+
+async def _begun(target: Target, response: Response, relay: Translated) -> Streamed:
+    """A stream of which there is something to show. One that fails before that is no answer at all, and another model
+    may still be asked: a provider that has too much to do may say so in its first event."""
+    begun: list[tuple[bytes, bool]] = []
+    try:
+        while not begun:
+            piece = await response.chunk()
+            begun += relay.take(piece) if piece else relay.end()
+    except Lost as error:
+        raise lost(target, str(error), relay.told()) from None
+    return Streamed([_EVENTS], response, relay, tuple(begun))
+
+
+def _in_form(asked: Asked, completion: dict[str, Any]) -> dict[str, Any]:
+    """A completion as its caller's API has answers."""
+    match asked.endpoint:
+        case "messages":
+            return to_message(completion)
+        case "responses":
+            return responses.to_response(completion, msgspec.json.decode(asked.body))
+        case _:
+            return completion
 
 
 def as_stream(asked: Asked, answer: Whole) -> Whole:
-    """A whole chat or message as the stream that was asked for."""
+    """A whole answer as the stream that was asked for."""
     document = msgspec.json.decode(answer.body)
-    if asked.surface == "anthropic":
-        events = message_events(document)
-    else:
-        events = chat_events(document, usage=asked.wants_usage)
+    match asked.endpoint:
+        case "messages":
+            events = message_events(document)
+        case "responses":
+            events = response_stream(document)
+        case _:
+            events = chat_events(document, usage=asked.wants_usage)
     return Whole([_EVENTS], b"".join(events), answer.used)
 
 
@@ -252,6 +337,8 @@ def _translated_body(asked: Asked, target: Target) -> tuple[bytes, Tier]:
     try:
         if asked.endpoint == "messages":
             chat = to_chat(chat, target.name)
+        elif asked.endpoint == "responses":
+            chat = responses.to_chat(chat, target.name)
         tier = _TIERS.get(str(chat.get("service_tier")), "standard")
         if tier != "standard" and tier in target.adapter.tiers(spoken_endpoint(target.adapter)):
             chat.pop("service_tier")

@@ -6,7 +6,7 @@ comes. In between stand the key, the budgets and the ledger.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -19,13 +19,17 @@ from halfrate.gateway.attempts import Passed, Streamed, lost
 from halfrate.gateway.booking import Attempt, Books
 from halfrate.gateway.deferring import Deferring
 from halfrate.gateway.errors import ApiError
+from halfrate.gateway.events import Relay
 from halfrate.gateway.router import Routed, Router, Unanswered
 from halfrate.gateway.targets import Target
 from halfrate.gateway.upstream import Lost
 from halfrate.gateway.wishes import wish_of
-from halfrate.providers.passing import READERS, Events
 
 _BODY: Final = 64 << 20
+
+_SILENCE: Final = 15.0
+"""Seconds of a stream without anything for its caller, before that is told that more comes."""
+_STILL: Final = b": more comes\n\n"
 
 Failing = Callable[[Exception, Scope], Response]
 Headers = list[tuple[bytes, bytes]]
@@ -88,45 +92,84 @@ class RealTime:
     async def _stream(
         self, asked: Asked, routed: Routed, answer: Streamed, receive: Receive, send: Send
     ) -> None:
-        """Pass an answer on as it comes. What it cost is told in a comment before its last event."""
-        stream, attempt = answer.stream, routed.attempt
-        reader, events = READERS[asked.endpoint](), Events()
-        ours = asked.endpoint == "chat" and not asked.wants_usage
+        """Give an answer on as it comes. What it cost is told in a comment before its last event."""
+        stream, relay, attempt = answer.stream, answer.relay, routed.attempt
         watch = asyncio.create_task(_hung_up(receive, stream.close))
+        given = _Given(routed, relay, send)
         try:
             told = _told(attempt.target, routed.path)
             head = [*answer.headers, (b"cache-control", b"no-cache"), *told]
             await send({"type": "http.response.start", "status": 200, "headers": head})
+            if answer.begun:
+                attempt.begun()
+                await given.add(answer.begun)
             while piece := await stream.chunk():
                 attempt.begun()
-                passed: list[bytes] = []
-                for event, data in events.take(piece):
-                    if reader.event(data) and ours:
-                        # Nobody but us asked for it.
-                        continue
-                    if _is_last(event, data):
-                        attempt.answered(reader.told())
-                        passed.append(_comment(routed.before, attempt))
-                    passed.append(event)
-                if passed:
-                    await send({"type": "http.response.body", "body": b"".join(passed), "more_body": True})
-            rest = events.rest()
-            if not attempt.over:
-                # It ended without the usual last event: what it said before that counts.
-                attempt.answered(reader.told())
-                rest += _comment(routed.before, attempt)
-            await send({"type": "http.response.body", "body": rest})
+                await given.add(relay.take(piece))
+            await given.end(relay.end())
         except Lost as error:
-            failure = lost(attempt.target, str(error), reader.told())
+            failure = lost(attempt.target, str(error), relay.told())
             if watch.done():
                 # Nobody is there any more.
                 return
+            if attempt.over:
+                # What broke off after its last event was a connection, and no answer.
+                await given.end(())
+                return
             attempt.broke(failure)
-            await send({"type": "http.response.body", "body": _broken(asked, failure.error)})
+            await given.end([(_broken(asked, failure.error), False)])
         finally:
             watch.cancel()
             stream.close()
-            attempt.doubt(reader.told(), 200)
+            attempt.doubt(relay.told(), 200)
+
+
+class _Given:
+    """What a caller is given of a stream."""
+
+    def __init__(self, routed: Routed, relay: Relay, send: Send) -> None:
+        self._routed = routed
+        self._relay = relay
+        self._send = send
+        self._ready: list[bytes] = []
+        self._now = asyncio.get_running_loop().time
+        self._spoke = self._now()
+
+    async def add(self, events: Iterable[tuple[bytes, bool]]) -> None:
+        """Send events. Where it takes Lost to make them, those before it are sent with what comes next."""
+        self._note(events)
+        if not self._ready:
+            if self._now() - self._spoke < _SILENCE:
+                return
+            # What a model thinks is not translated: who waits for long may take it to have stopped.
+            self._ready.append(_STILL)
+        await self._give(more=True)
+
+    async def end(self, events: Iterable[tuple[bytes, bool]]) -> None:
+        """Send events, and no more."""
+        self._note(events)
+        attempt = self._routed.attempt
+        if not attempt.over:
+            # It ended without the usual last event: what it said before that counts.
+            self._told()
+        await self._give(more=False)
+
+    def _note(self, events: Iterable[tuple[bytes, bool]]) -> None:
+        for event, is_last in events:
+            if is_last:
+                self._told()
+            self._ready.append(event)
+
+    def _told(self) -> None:
+        attempt = self._routed.attempt
+        attempt.answered(self._relay.told())
+        self._ready.append(_comment(self._routed.before, attempt))
+
+    async def _give(self, *, more: bool) -> None:
+        body = b"".join(self._ready)
+        self._ready.clear()
+        self._spoke = self._now()
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 def _told(target: Target, path: tuple[str, ...], tier: str | None = None, cost: int | None = None) -> Headers:
@@ -162,19 +205,6 @@ async def _hung_up(receive: Receive, close: Callable[[], None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     close()
-
-
-_ENDS: Final = (
-    b"event: message_stop",
-    b"event: response.completed",
-    b"event: response.incomplete",
-    b"event: response.failed",
-)
-
-
-def _is_last(event: bytes, data: bytes) -> bool:
-    """Whether a stream is over with this event: OpenAI's "[DONE]", the end of a response, Anthropic's message_stop."""
-    return data == b"[DONE]" or event.startswith(_ENDS)
 
 
 def _comment(before: int | None, attempt: Attempt) -> bytes:

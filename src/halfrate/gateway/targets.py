@@ -3,7 +3,9 @@
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -12,7 +14,8 @@ from halfrate.base.types import Endpoint
 from halfrate.core.routing import Route
 from halfrate.gateway.upstream import Upstream, encoded
 from halfrate.providers.accounts import load_settings
-from halfrate.providers.base import Account, Adapter, Passage, Passes
+from halfrate.providers.base import Account, Adapter, Passage, Passes, Streaming
+from halfrate.providers.connections import proxy_for
 from halfrate.providers.registry import account_of, adapter_class, split_model
 from halfrate.service.models import resolve
 
@@ -23,7 +26,7 @@ _REMEMBERED: Final = 10.0
 """Seconds after which an account is looked up again: the settings file may have changed."""
 _MOST_REMEMBERED: Final = 4_096
 _ALWAYS: Final = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
-_TRANSLATED: Final[frozenset[Endpoint]] = frozenset({"chat", "messages"})
+_TRANSLATED: Final[frozenset[Endpoint]] = frozenset({"chat", "messages", "responses"})
 
 
 class Way:
@@ -59,7 +62,8 @@ class Target(msgspec.Struct, frozen=True):
     """One model at one account, as calls of one endpoint reach it.
 
     `model`: ACCOUNT/MODEL as callers see it; `account`: as the ledger names it; `name`: as the account names the model.
-    `way`: None where calls have to be translated.
+    `way`: None where calls have to be translated. `upstream`: connections to where a translated answer comes from piece
+    by piece; it gives None for a place that is reached by a proxy.
     """
 
     model: str
@@ -70,6 +74,7 @@ class Target(msgspec.Struct, frozen=True):
     adapter: Adapter
     shown: bytes
     """`model`, as it stands in a header."""
+    upstream: Callable[[str], Upstream | None]
     way: Way | None = None
     callers_key: bool = False
     """Whether the provider's key is the caller's own."""
@@ -179,6 +184,7 @@ class Targets:
             title=facts.title,
             adapter=adapter,
             shown=model.encode("ascii", "replace"),
+            upstream=self._direct,
             callers_key=callers_key,
         )
         if passage is None:
@@ -198,11 +204,21 @@ class Targets:
             adapter = self._adapters[place] = kind(account)
         return adapter
 
+    def _direct(self, url: str) -> Upstream | None:
+        # The adapters' own client knows proxies, and this one does not: there answers come whole, as ever.
+        return None if proxy_for(urlsplit(url)) is not None else self._upstream(url)
+
     def _upstream(self, url: str) -> Upstream:
         upstream = self._upstreams.get(url)
         if upstream is None:
             upstream = self._upstreams[url] = Upstream(url)
         return upstream
+
+
+def head_of(streaming: Streaming) -> bytes:
+    """The headers of a call that asks for a stream. Raises NotSent."""
+    given = ((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in streaming.headers)
+    return encoded((*given, *_ALWAYS))
 
 
 def spoken_endpoint(adapter: Adapter) -> Endpoint:

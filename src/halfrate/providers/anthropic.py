@@ -24,12 +24,14 @@ from halfrate.base.types import (
     RawForm,
     RequestSpec,
 )
+from halfrate.providers.answers import Answer
 from halfrate.providers.anthropic_calls import KEEP, errored, tier_of, understand
 from halfrate.providers.anthropic_results import id_of, line_reader
-from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Passage, Reply, Tier
+from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Passage, Reply, Streaming, Tier
 from halfrate.providers.bodies import PROMPT, splice, strict_schema, with_params
 from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import Http, Upload
+from halfrate.providers.stream_calls import asking
 from halfrate.providers.translation import answer_from, request_to
 
 _SKEW: Final = 30.0
@@ -132,6 +134,7 @@ class Anthropic:
         key = {"Authorization": f"Bearer {account.key}"} if bearer else {"x-api-key": account.key}
         headers = {**key, "anthropic-version": _VERSIONS[0]}
         self._http = Http(account.base_url, headers, "Anthropic")
+        self._key = account.key
 
     def envelope(self, endpoint: Endpoint) -> Envelope:
         return Envelope(b'{"custom_id":"', b'","params":', b"}")
@@ -207,8 +210,7 @@ class Anthropic:
         return _view(self._http.decode(reply, _Batch))
 
     async def call(self, call: Call) -> Reply:
-        if call.tier not in self.tiers(call.endpoint):
-            raise UsageError(f"Anthropic serves {call.endpoint} in no tier {call.tier!r}.")
+        self._check(call)
         if asks_for_stream(call.body):
             raise no_stream("Anthropic", call, lambda _, body: errored(call.row_id, body))
         # PAID CALL: sent once. A process killed on this line may have paid for an answer that it will never see;
@@ -221,7 +223,29 @@ class Anthropic:
             timeout=call.timeout or DEFAULT_TIMEOUT,
             in_time=call.in_time,
         )
+        return self.understood(call, answer)
+
+    def _check(self, call: Call) -> None:
+        if call.tier not in self.tiers(call.endpoint):
+            raise UsageError(f"Anthropic serves {call.endpoint} in no tier {call.tier!r}.")
+
+    def understood(self, call: Call, answer: Answer) -> Reply:
         return understand(call, answer)
+
+    async def streaming(self, call: Call) -> Streaming | None:
+        passage = self.passage(call.endpoint, call.model)
+        if passage is None:
+            return None
+        self._check(call)
+        chosen = _headers(call.options, realtime=True)
+        return Streaming(
+            url=passage.url,
+            path=passage.path,
+            headers=tuple({**dict(passage.headers), **chosen}.items()),
+            body=asking(call.body, {"stream": True}),
+            form="anthropic",
+            secret=self._key,
+        )
 
     def passage(self, endpoint: Endpoint, model: str) -> Passage | None:
         headers = self._http.fixed_headers()

@@ -16,6 +16,7 @@ from halfrate.providers.dialects import MB
 from halfrate.providers.http import Http, Sign
 from halfrate.providers.object_credentials import AzureChain
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
+from halfrate.providers.stream_calls import signed
 
 _CREATE_URLS: Final[dict[Endpoint, str]] = {"chat": "/chat/completions", "responses": "/responses"}
 _LIFE: Final = 14 * 86_400
@@ -71,16 +72,19 @@ class Azure(OpenAIDialect):
         tiers={"chat": ("standard",), "responses": ("standard",)},
     )
 
+    _chain: AzureChain | None = None
+
     def __init__(self, account: Account) -> None:
         self._version = account.settings.get("api_version", "")
         self.base_url = account.base_url + ("/openai" if self._version else "/openai/v1")
         query = f"api-version={quote(self._version, safe='')}" if self._version else ""
         headers, sign = self._credentials(account)
         self._http = Http(self.base_url, headers, self.title, query=query, sign=sign)
+        self._key = account.key
 
     def _credentials(self, account: Account) -> tuple[dict[str, str], Sign | None]:
         if not account.key:
-            chain = AzureChain(_SCOPE, self.title)
+            chain = self._chain = AzureChain(_SCOPE, self.title)
 
             def sign(method: str, url: str, body: bytes | None) -> dict[str, str]:
                 return chain.headers()
@@ -89,6 +93,12 @@ class Azure(OpenAIDialect):
         if account.key_variable == "AZURE_OPENAI_AD_TOKEN":
             return {"Authorization": f"Bearer {account.key}"}, None
         return {"api-key": account.key}, None
+
+    async def _credentials_now(self) -> tuple[tuple[tuple[str, str], ...], str]:
+        if self._chain is None:
+            return await super()._credentials_now()
+        headers = await asyncio.to_thread(self._chain.headers)
+        return signed(headers), headers["Authorization"].removeprefix("Bearer ")
 
     def _call_path(self, call: Call) -> str:
         path = super()._call_path(call)

@@ -11,7 +11,7 @@ it can end is one of three: it returns, it raises `Refused` (nothing was started
 import enum
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -19,6 +19,10 @@ from halfrate.base.errors import Refused
 from halfrate.base.results import Kind, LineReader
 from halfrate.base.types import Capabilities, Endpoint, Envelope, RequestSpec
 from halfrate.core.pacing import Window
+
+if TYPE_CHECKING:
+    # It imports a client for HTTP, which those who only know an account's name do without.
+    from halfrate.providers.answers import Answer
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,6 +232,44 @@ class Passes(Protocol):
 
     def passage(self, endpoint: Endpoint, model: str) -> Passage | None:
         """Where calls go that are in this provider's own form; None for an endpoint that it has no such calls of."""
+        ...
+
+
+StreamForm: TypeAlias = Literal["openai", "anthropic", "gemini"]
+"""Whose events a stream is made of: OpenAI's chat completions, Anthropic's Messages, Gemini's streamGenerateContent."""
+
+
+class Streaming(msgspec.Struct, frozen=True, kw_only=True):
+    """A call whose answer comes piece by piece, as it is to be sent: once, to `path` behind `url`.
+
+    `form`: what its events are made of. `secret`: what stands in the headers that nobody may see.
+    """
+
+    url: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    form: StreamForm
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Streaming({self.url}{self.path})"
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """An adapter of which answers can be had piece by piece, in events that can be translated."""
+
+    async def streaming(self, call: Call) -> Streaming | None:
+        """A call of which the answer is to come so; None where it cannot. Nothing is sent.
+
+        Raises UsageError for what `call` would not send either, Refused or SettingsError where there are no
+        credentials.
+        """
+        ...
+
+    def understood(self, call: Call, answer: "Answer") -> Reply:
+        """An answer to it that is no stream, an error most likely, as `call` understands it. Raises as `call` does."""
         ...
 
 

@@ -15,11 +15,12 @@ import msgspec
 from halfrate.base.errors import OutcomeUnknown, Refused, UsageError
 from halfrate.base.results import Kind, LineReader
 from halfrate.base.types import Capabilities, Endpoint, Envelope, Framing, Limits, RawForm, RequestSpec
-from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Tier
+from halfrate.providers.answers import Answer
+from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Streaming, Tier
 from halfrate.providers.calls import DEFAULT_TIMEOUT, quoted
 from halfrate.providers.files import LinesFile
 from halfrate.providers.gemini_bodies import body_of
-from halfrate.providers.gemini_calls import WRONG_KEY, understand
+from halfrate.providers.gemini_calls import STREAM, WRONG_KEY, understand
 from halfrate.providers.gemini_results import completion_in, line_reader
 from halfrate.providers.http import Http, Upload, unreadable
 from halfrate.providers.translation import request_to
@@ -153,6 +154,7 @@ class Gemini:
         self._root = account.base_url
         headers = {"x-goog-api-key": account.key}
         self._http = Http(account.base_url, headers, "Gemini", wrong_key=WRONG_KEY)
+        self._key = account.key
 
     # ------------------------------------------------------------ encoding and decoding
 
@@ -321,8 +323,7 @@ class Gemini:
         return self._view(self._http.decode(reply, _Operation))
 
     async def call(self, call: Call) -> Reply:
-        if call.tier not in self.tiers(call.endpoint):
-            raise UsageError(f"Gemini serves {call.endpoint} in no tier {call.tier!r}.")
+        self._check(call)
         # PAID CALL: sent once. A process killed on this line may have paid for an answer that it will never see;
         # the journal says which rows were under way.
         answer = await self._http.call(
@@ -333,7 +334,27 @@ class Gemini:
             timeout=call.timeout or DEFAULT_TIMEOUT,
             in_time=call.in_time,
         )
+        return self.understood(call, answer)
+
+    def _check(self, call: Call) -> None:
+        if call.tier not in self.tiers(call.endpoint):
+            raise UsageError(f"Gemini serves {call.endpoint} in no tier {call.tier!r}.")
+
+    def understood(self, call: Call, answer: Answer) -> Reply:
         return understand("Gemini", call, answer, _line)
+
+    async def streaming(self, call: Call) -> Streaming | None:
+        if call.endpoint != "generate":
+            return None
+        self._check(call)
+        return Streaming(
+            url=self._http.base_url,
+            path=f"{_VERSION}/models/{quote(call.model, safe='')}:{STREAM}",
+            headers=self._http.fixed_headers() or (),
+            body=call.body,
+            form="gemini",
+            secret=self._key,
+        )
 
     # ------------------------------------------------------------ batches as they are described
 

@@ -1,6 +1,7 @@
 """Realtime calls in Google's dialect: the reply as a result line, errors understood."""
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,8 @@ from halfrate.providers.calls import Fault, Refusal, blame_for, fault_of, on_one
 _RPC = {400: 3, 401: 16, 403: 7, 404: 5, 408: 4, 409: 10, 429: 8, 499: 1, 501: 12, 503: 14, 504: 4}
 WRONG_KEY = "API key not valid"
 """How the Gemini API words, with a status of 400, that it does not know a key."""
+STREAM: Final = "streamGenerateContent?alt=sse"
+"""What is asked of a model whose answer is to come in events; without `alt` it comes as one array, bit by bit."""
 
 
 class _Head(msgspec.Struct):
@@ -54,4 +57,4 @@ def _refusal(
     return Refusal(blame, line(call.row_id, None, status_of(answer.status, text)))
 
 
-__all__ = ["WRONG_KEY", "fault_of", "status_of", "understand"]
+__all__ = ["STREAM", "WRONG_KEY", "fault_of", "status_of", "understand"]

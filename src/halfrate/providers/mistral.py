@@ -64,7 +64,8 @@ class Mistral(OpenAIDialect):
         adoption="metadata",
         options=(Option("window", "how long the batch may take", _WINDOWS),),
     )
-    dialect = Dialect(base="/v1", rows_name_url=False, answer_limit="max_tokens")
+    # A stream's last event says what it used, and a request that asks for that is refused.
+    dialect = Dialect(base="/v1", rows_name_url=False, answer_limit="max_tokens", asks_usage=False)
 
     def body(self, spec: RequestSpec) -> tuple[bytes, bytes]:
         body = self._body(spec)

@@ -17,13 +17,15 @@ import msgspec
 from halfrate.base.errors import OutcomeUnknown, Refused, UsageError
 from halfrate.base.results import Kind, LineReader
 from halfrate.base.types import Capabilities, Endpoint, Envelope, RequestSpec
-from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Passage, Reply, Tier
+from halfrate.providers.answers import Answer
+from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Passage, Reply, Streaming, Tier
 from halfrate.providers.bodies import splice
 from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import Http, Upload
 from halfrate.providers.openai_bodies import BODIES
 from halfrate.providers.openai_calls import KEEP, Wording, tier_of, understand, with_tier
 from halfrate.providers.openai_results import completion_in, line_reader
+from halfrate.providers.stream_calls import USAGE, asking
 
 _ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 _QUEUE_FULL: Final = "token_limit_exceeded"
@@ -37,6 +39,8 @@ SKEW: Final = 300.0  # how far the provider's clock may be from ours
 _TIMEOUTS: Final[dict[Tier, float]] = {"flex": 900.0}
 _BOUNDARY: Final = "halfrate-7f2c1f0a5b9d4e6c"
 _FORM: Final = f"multipart/form-data; boundary={_BOUNDARY}"
+
+_CLIENT_ID: Final = "X-Client-Request-Id"
 
 URLS: Final[dict[Endpoint, str]] = {
     "chat": "/v1/chat/completions",
@@ -68,6 +72,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     answer_limit: str = "max_completion_tokens"
     """The field of a chat that limits its answer."""
     tiers: Mapping[Endpoint, tuple[Tier, ...]] = msgspec.field(default_factory=lambda: _PLAIN_TIERS)
+    asks_usage: bool = True
+    """Whether a stream says what it used only if it is asked to."""
 
 
 class _Counts(msgspec.Struct):
@@ -134,11 +140,13 @@ class OpenAIDialect:
     capabilities: Capabilities
     dialect: ClassVar[Dialect] = Dialect()
     wording: ClassVar[Wording] = Wording()
+    _key: str = ""
 
     def __init__(self, account: Account) -> None:
         self.base_url = account.base_url + self.dialect.base
         headers = {"Authorization": f"Bearer {account.key}"} if account.key else {}
         self._http = Http(self.base_url, headers, self.title)
+        self._key = account.key
 
     @property
     def title(self) -> str:
@@ -278,8 +286,7 @@ class OpenAIDialect:
         return self._http.decode(reply, Batch)
 
     async def call(self, call: Call) -> Reply:
-        if call.tier not in self.tiers(call.endpoint):
-            raise UsageError(f"{self.title} serves {call.endpoint} in no tier {call.tier!r}.")
+        self._check(call)
         if asks_for_stream(call.body):
             raise no_stream(
                 self.title, call, lambda status, body: self.wording.line(call.row_id, status, body, None)
@@ -290,12 +297,38 @@ class OpenAIDialect:
         answer = await self._http.call(
             self._call_path(call),
             with_tier(self._call_body(call), call.tier),
-            headers={"X-Client-Request-Id": call.row_id},
+            headers={_CLIENT_ID: call.row_id},
             keep=KEEP,
             timeout=call.timeout or _TIMEOUTS.get(call.tier, DEFAULT_TIMEOUT),
             in_time=call.in_time,
         )
+        return self.understood(call, answer)
+
+    def _check(self, call: Call) -> None:
+        if call.tier not in self.tiers(call.endpoint):
+            raise UsageError(f"{self.title} serves {call.endpoint} in no tier {call.tier!r}.")
+
+    def understood(self, call: Call, answer: Answer) -> Reply:
         return understand(self.title, call, answer, self.wording)
+
+    async def streaming(self, call: Call) -> Streaming | None:
+        if call.endpoint != "chat":
+            return None
+        self._check(call)
+        headers, secret = await self._credentials_now()
+        body = with_tier(self._call_body(call), call.tier)
+        return Streaming(
+            url=self._http.base_url,
+            path=self._call_path(call) + self._http.fixed_query(),
+            headers=(*headers, (_CLIENT_ID, call.row_id)),
+            body=asking(body, USAGE if self.dialect.asks_usage else {"stream": True}),
+            form="openai",
+            secret=secret,
+        )
+
+    async def _credentials_now(self) -> tuple[tuple[tuple[str, str], ...], str]:
+        """What stands in the head of every call, and the secret in it."""
+        return self._http.fixed_headers() or (), self._key
 
     def _call_path(self, call: Call) -> str:
         return URLS[call.endpoint].removeprefix("/v1")
@@ -313,7 +346,7 @@ class OpenAIDialect:
             path=self._call_path(call) + self._http.fixed_query(),
             headers=headers,
             model=self._called(model),
-            asks_usage=endpoint == "chat",
+            asks_usage=endpoint == "chat" and self.dialect.asks_usage,
         )
 
     def _called(self, model: str) -> str:

@@ -1,21 +1,26 @@
-"""Calls that are passed on as they come: where they go, and what an answer says that it used.
+"""Answers that a gateway passes on as they come: their events, and what they say that they used.
 
 A gateway that changes nothing in a call still has to know what it cost. An answer that comes whole says so at its top
 level; one that is streamed says so in some of its events (server-sent events, one JSON object in each).
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+import http.client
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
 from halfrate.base.results import Tokens
 from halfrate.base.types import Endpoint
-from halfrate.providers import anthropic_results, openai_results
+from halfrate.providers import anthropic_results, gemini_results, openai_results
+from halfrate.providers.answers import Answer, request_id, retry_after
 from halfrate.providers.openai_calls import tier_named
 
-_LONGEST_EVENT: Final = 1 << 22
+LONGEST_EVENT: Final = 1 << 22
 """Bytes of an event that is looked into. A longer one goes through, and what it says of tokens is not known."""
+_SHORTEST_KEY: Final = 12
+_END: Final = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 
 
 class Used(msgspec.Struct, frozen=True):
@@ -153,45 +158,118 @@ def _of_message(model: str, usage: dict[str, Any] | None) -> Used:
     return Used(tokens, model, str(usage.get("service_tier") or "standard"))
 
 
+class _Response(msgspec.Struct, gc=False, rename="camel"):
+    model_version: str = ""
+    usage_metadata: dict[str, Any] | None = None
+
+
+_response = msgspec.json.Decoder(_Response).decode
+
+
+class GeminiUsage:
+    """Gemini's responses, of which a stream has one in each event: its counts are of all so far."""
+
+    def __init__(self) -> None:
+        self._model = ""
+        self._usage: dict[str, Any] = {}
+
+    def whole(self, body: bytes) -> Used:
+        reader = GeminiUsage()
+        reader.event(body)
+        return reader.told()
+
+    def event(self, data: bytes) -> bool:
+        if b'"usageMetadata"' not in data:
+            return False
+        try:
+            found = _response(data)
+        except _BAD:
+            return False
+        self._model = found.model_version or self._model
+        # What an event leaves out is as it was.
+        self._usage |= {
+            name: value for name, value in (found.usage_metadata or {}).items() if value is not None
+        }
+        return False
+
+    def told(self) -> Used:
+        try:
+            tokens = gemini_results.tokens_in(msgspec.json.encode(self._usage)) if self._usage else None
+        except _BAD:
+            tokens = None
+        return Used(_counted(tokens), self._model)
+
+
 READERS: Final[dict[Endpoint, Callable[[], UsageReader]]] = {
     "chat": OpenAIUsage,
     "responses": OpenAIUsage,
     "embeddings": OpenAIUsage,
     "messages": AnthropicUsage,
+    "generate": GeminiUsage,
 }
 
 
 class Events:
-    """Cuts a stream of server-sent events into its events, whatever pieces it comes in (HTML standard, 9.2)."""
+    """Cuts a stream of server-sent events into its events, whatever pieces it comes in (HTML standard, 9.2).
 
-    def __init__(self) -> None:
-        self._rest = b""
+    `longest`: bytes of an event that is waited for; a longer one is given in parts, without its data.
+    """
+
+    def __init__(self, longest: int = LONGEST_EVENT) -> None:
+        self._longest = longest
+        self._rest = bytearray()
 
     def take(self, piece: bytes) -> Iterator[tuple[bytes, bytes]]:
         """(event as it came, its data) of each event that is complete now. What is still open is held back."""
-        data = self._rest + piece
+        # A blank line may stand half in what was there before, and nowhere before that.
+        at = max(len(self._rest) - 3, 0)
+        data: bytes | bytearray = piece
+        if self._rest:
+            data = self._rest
+            data += piece
         start = 0
-        while (end := _end_of_event(data, start)) >= 0:
-            event = data[start:end]
-            yield event, _data_of(event)
-            start = end
-        self._rest = data[start:]
-        if len(self._rest) > _LONGEST_EVENT:
-            event, self._rest = self._rest, b""
-            yield event, b""
+        while (found := _END.search(data, at)) is not None:
+            event = bytes(data[start : found.end()])
+            start = at = found.end()
+            yield event, data_of(event)
+        if start or data is piece:
+            self._rest = bytearray(data[start:])
+        if len(self._rest) > self._longest:
+            yield self.rest(), b""
 
     def rest(self) -> bytes:
         """What came behind the last event."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         return rest
 
 
-def _end_of_event(data: bytes, start: int) -> int:
-    """Where an event ends, behind its blank line; -1 if that is still to come."""
-    ends = [at + len(mark) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (at := data.find(mark, start)) >= 0]
-    return min(ends, default=-1)
-
-
-def _data_of(event: bytes) -> bytes:
+def data_of(event: bytes) -> bytes:
+    """The data of an event; b"" for one without."""
     lines = event.splitlines()
     return b"\n".join(line[5:].lstrip(b" ") for line in lines if line.startswith(b"data:"))
+
+
+class _Headers:
+    """Headers as those who read answers ask for them."""
+
+    def __init__(self, given: Sequence[tuple[bytes, bytes]]) -> None:
+        self.all = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in given}
+
+    def getheader(self, name: str) -> str | None:
+        return self.all.get(name.lower())
+
+
+def answer_of(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, secret: str) -> Answer:
+    """An answer that is no stream, as an adapter understands it. `secret`: is masked in an error that repeats it."""
+    found = _Headers(headers)
+    response = cast("http.client.HTTPResponse", found)
+    if status >= 300 and len(secret) >= _SHORTEST_KEY:
+        body = body.replace(secret.encode(), b"[key]")
+    return Answer(
+        status=status,
+        reason=http.client.responses.get(status, ""),
+        body=body,
+        headers=found.all,
+        retry_after=retry_after(response),
+        request_id=request_id(response),
+    )

@@ -25,14 +25,16 @@ from halfrate.base.types import (
     RequestSpec,
     Setting,
 )
-from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Tier
+from halfrate.providers.answers import Answer
+from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Streaming, Tier
 from halfrate.providers.calls import DEFAULT_TIMEOUT
 from halfrate.providers.gemini_bodies import body_of
-from halfrate.providers.gemini_calls import understand
+from halfrate.providers.gemini_calls import STREAM, understand
 from halfrate.providers.gemini_results import completion_in
 from halfrate.providers.http import Http, Sign
 from halfrate.providers.object_credentials import GoogleChain
 from halfrate.providers.objects import Bucket, split
+from halfrate.providers.stream_calls import signed
 from halfrate.providers.translation import request_to
 from halfrate.providers.vertex_jobs import RECORD, WHOLE, Job, Jobs, files_among, table_of, view_of
 from halfrate.providers.vertex_results import ENVELOPE, LABEL, line_reader, realtime_line
@@ -279,36 +281,59 @@ class Vertex:
         return view_of(self._http.decode(reply, Job))
 
     async def call(self, call: Call) -> Reply:
-        if call.tier not in self.tiers(call.endpoint):
-            raise UsageError(f"{_TITLE} serves {call.endpoint} in no tier {call.tier!r}.")
-        resource = quote(_resource(call.model), safe="/@")
-        path = f"/{resource}" if resource.startswith("projects/") else f"{self._place}/{resource}"
+        self._check(call)
         await self._ready()
         # PAID CALL: sent once. A process killed on this line may have paid for an answer that it will never see; the
         # journal says which rows were under way.
         answer = await self._http.call(
-            f"{path}:generateContent",
+            f"{self._model(call.model)}:generateContent",
             call.body,
             headers={},
             keep=(),
             timeout=call.timeout or DEFAULT_TIMEOUT,
             in_time=call.in_time,
         )
+        return self.understood(call, answer)
+
+    def _check(self, call: Call) -> None:
+        if call.tier not in self.tiers(call.endpoint):
+            raise UsageError(f"{_TITLE} serves {call.endpoint} in no tier {call.tier!r}.")
+
+    def understood(self, call: Call, answer: Answer) -> Reply:
         return understand(_TITLE, call, answer, realtime_line)
+
+    async def streaming(self, call: Call) -> Streaming | None:
+        self._check(call)
+        # A token lives for an hour: each call has the one that is good now.
+        headers = await self._ready()
+        return Streaming(
+            url=self._http.base_url,
+            path=f"{self._model(call.model)}:{STREAM}",
+            headers=signed(headers),
+            body=call.body,
+            form="gemini",
+            secret=headers["Authorization"].removeprefix("Bearer "),
+        )
 
     # ------------------------------------------------------------ parts
 
     def _signed(self, _method: str, _url: str, _body: bytes | None) -> Mapping[str, str]:
         return self._chain.headers()
 
-    async def _ready(self) -> None:
-        """Look for credentials before anything is sent: that there are none must not be found out amid a paid call."""
+    async def _ready(self) -> Mapping[str, str]:
+        """The credentials. They are looked for before anything is sent: that there are none must not be found out amid
+        a paid call."""
         if self._given:
-            return
+            return self._headers
         try:
-            await asyncio.to_thread(self._chain.headers)
+            return await asyncio.to_thread(self._chain.headers)
         except SettingsError as error:
             raise Refused(str(error), status=401, code="no_credentials") from error
+
+    def _model(self, name: str) -> str:
+        """Where calls of a model go."""
+        resource = quote(_resource(name), safe="/@")
+        return f"/{resource}" if resource.startswith("projects/") else f"{self._place}/{resource}"
 
     def _job(self, job_id: str) -> str:
         return f"{self._place}{_JOBS}/{quote(job_id, safe='')}"

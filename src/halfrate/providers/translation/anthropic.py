@@ -251,7 +251,10 @@ class _Thought(msgspec.Struct):
     thinking_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class Usage(msgspec.Struct):
+    """What a message says that it used. Its `input_tokens` are neither those read from the cache nor those written to
+    it."""
+
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
@@ -269,7 +272,7 @@ class _ToolUse(msgspec.Struct):
     input: dict[str, Any]
 
 
-class _Details(msgspec.Struct):
+class Details(msgspec.Struct):
     """Why an answer was refused."""
 
     category: str | None = None
@@ -281,8 +284,8 @@ class _Message(msgspec.Struct):
 
     content: list[dict[str, Any]]
     stop_reason: str | None = None
-    stop_details: _Details | None = None
-    usage: _Usage | None = None
+    stop_details: Details | None = None
+    usage: Usage | None = None
 
 
 def answer(body: Mapping[str, Any], model: str, created: int, answer_id: str) -> dict[str, Any]:
@@ -290,24 +293,28 @@ def answer(body: Mapping[str, Any], model: str, created: int, answer_id: str) ->
     texts = [msgspec.convert(block, _Text).text for block in message.content if block.get("type") == "text"]
     uses = [msgspec.convert(block, _ToolUse) for block in message.content if block.get("type") == "tool_use"]
     calls = [tool_call(use.id, use.name, use.input) for use in uses]
-    reason = message.stop_reason or ("tool_use" if calls else "end_turn")
+    finish, refusal = ending(message.stop_reason, message.stop_details, calls=bool(calls))
+    made = choice(0, texts, calls, finish, refusal=refusal)
+    return completion(answer_id, created, model, [made], counted(message.usage))
+
+
+def ending(stop_reason: str | None, details: Details | None, *, calls: bool) -> tuple[Finish, str | None]:
+    """Why an answer ended, and what is said of it where it was refused. `calls`: whether there are any in it."""
+    reason = stop_reason or ("tool_use" if calls else "end_turn")
     # A reason that nobody knows yet: the answer is not called whole.
     finish = _FINISHES.get(reason, "content_filter")
-    refusal = _refusal(message, reason) if finish == "content_filter" else None
-    made = choice(0, texts, calls, finish, refusal=refusal)
-    return completion(answer_id, created, model, [made], _counted(message.usage))
+    return finish, _refusal(details or Details(), reason) if finish == "content_filter" else None
 
 
-def _refusal(message: _Message, reason: str) -> str:
-    details = message.stop_details or _Details()
+def _refusal(details: Details, reason: str) -> str:
     if details.explanation:
         return details.explanation
     because = f"{reason} ({details.category})" if details.category else reason
     return f"{_TITLE} gave no whole answer: {because}."
 
 
-def _counted(usage: _Usage | None) -> Counted | None:
-    """Anthropic's `input_tokens` are neither those read from the cache nor those written to it."""
+def counted(usage: Usage | None) -> Counted | None:
+    """OpenAI's prompt includes what was read from the cache and written to it."""
     if usage is None:
         return None
     cached = usage.cache_read_input_tokens or 0

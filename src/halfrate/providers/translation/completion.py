@@ -63,14 +63,19 @@ def completion(
         "choices": choices,
     }
     if counted is not None:
-        out["usage"] = {
-            "prompt_tokens": counted.prompt,
-            "completion_tokens": counted.completion,
-            "total_tokens": counted.prompt + counted.completion,
-            "prompt_tokens_details": {
-                "cached_tokens": counted.cached,
-                "cache_write_tokens": counted.written,
-            },
-            "completion_tokens_details": {"reasoning_tokens": counted.reasoning},
-        }
+        out["usage"] = usage_of(counted)
     return out
+
+
+def usage_of(counted: Counted) -> dict[str, Any]:
+    """The object's `usage`."""
+    return {
+        "prompt_tokens": counted.prompt,
+        "completion_tokens": counted.completion,
+        "total_tokens": counted.prompt + counted.completion,
+        "prompt_tokens_details": {
+            "cached_tokens": counted.cached,
+            "cache_write_tokens": counted.written,
+        },
+        "completion_tokens_details": {"reasoning_tokens": counted.reasoning},
+    }

@@ -182,7 +182,7 @@ def _thinking(fields: Fields, model: str, *, budgets: bool) -> dict[str, Any]:
     return {"thinkingConfig": {"thinkingLevel": level}}
 
 
-class _Call(msgspec.Struct):
+class Call(msgspec.Struct):
     name: str = ""
     args: dict[str, Any] | None = None
     id: str | None = None
@@ -191,7 +191,7 @@ class _Call(msgspec.Struct):
 class _Part(msgspec.Struct, rename="camel"):
     text: str | None = None
     thought: bool | None = None
-    function_call: _Call | None = None
+    function_call: Call | None = None
 
 
 class _Content(msgspec.Struct):
@@ -212,7 +212,7 @@ class _Logprobs(msgspec.Struct, rename="camel"):
     top_candidates: list[_Alternatives] | None = None
 
 
-class _Candidate(msgspec.Struct, rename="camel"):
+class Candidate(msgspec.Struct, rename="camel"):
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
@@ -220,12 +220,12 @@ class _Candidate(msgspec.Struct, rename="camel"):
     logprobs_result: _Logprobs | None = None
 
 
-class _Feedback(msgspec.Struct, rename="camel"):
+class Feedback(msgspec.Struct, rename="camel"):
     block_reason: str | None = None
     block_reason_message: str | None = None
 
 
-class _Usage(msgspec.Struct, rename="camel"):
+class Usage(msgspec.Struct, rename="camel"):
     prompt_token_count: int | None = None
     cached_content_token_count: int | None = None
     candidates_token_count: int | None = None
@@ -233,46 +233,63 @@ class _Usage(msgspec.Struct, rename="camel"):
     tool_use_prompt_token_count: int | None = None
 
 
-class _Answer(msgspec.Struct, rename="camel"):
-    candidates: list[_Candidate] | None = None
-    prompt_feedback: _Feedback | None = None
-    usage_metadata: _Usage | None = None
+class Answer(msgspec.Struct, rename="camel"):
+    candidates: list[Candidate] | None = None
+    prompt_feedback: Feedback | None = None
+    usage_metadata: Usage | None = None
 
 
 def answer(body: Mapping[str, Any], model: str, created: int, answer_id: str) -> dict[str, Any]:
-    read = msgspec.convert(body, _Answer)
+    read = msgspec.convert(body, Answer)
     choices = [_choice(candidate, place, answer_id) for place, candidate in enumerate(read.candidates or ())]
     if not choices:
-        feedback = read.prompt_feedback or _Feedback()
-        refusal = (
-            feedback.block_reason_message
-            or f"{_TITLE} gave no answer: {feedback.block_reason or 'no reason'}."
-        )
-        choices = [choice(0, [], [], "content_filter", refusal=refusal)]
-    return completion(answer_id, created, model, choices, _counted(read.usage_metadata))
+        choices = [choice(0, [], [], "content_filter", refusal=blocked(read.prompt_feedback))]
+    return completion(answer_id, created, model, choices, counted(read.usage_metadata))
 
 
-def _choice(candidate: _Candidate, place: int, answer_id: str) -> dict[str, Any]:
-    parts = (candidate.content.parts if candidate.content is not None else None) or []
+def blocked(feedback: Feedback | None) -> str:
+    """What is said of an answer without a candidate."""
+    said = feedback or Feedback()
+    return said.block_reason_message or f"{_TITLE} gave no answer: {said.block_reason or 'no reason'}."
+
+
+def _choice(candidate: Candidate, place: int, answer_id: str) -> dict[str, Any]:
     index = place if candidate.index is None else candidate.index
-    texts = [part.text for part in parts if part.text is not None and not part.thought]
-    asked = [part.function_call for part in parts if part.function_call is not None]
+    texts, asked = said_in(candidate)
     calls = [
-        tool_call(call.id or f"call_{answer_id}_{index}_{number}", call.name, call.args or {})
+        tool_call(call.id or call_id(answer_id, index, number), call.name, call.args or {})
         for number, call in enumerate(asked)
     ]
-    reason = candidate.finish_reason or "STOP"
+    finish, refusal = ending(candidate.finish_reason, candidate.finish_message, calls=bool(calls))
+    return choice(index, texts, calls, finish, refusal=refusal, logprobs=logprobs_of(candidate))
+
+
+def said_in(candidate: Candidate) -> tuple[list[str], list[Call]]:
+    """The texts and the calls of a candidate. What it thought is none of them."""
+    parts = (candidate.content.parts if candidate.content is not None else None) or []
+    texts = [part.text for part in parts if part.text is not None and not part.thought]
+    return texts, [part.function_call for part in parts if part.function_call is not None]
+
+
+def call_id(answer_id: str, index: int, number: int) -> str:
+    """What a call is known by that Gemini gives no id."""
+    return f"call_{answer_id}_{index}_{number}"
+
+
+def ending(finish_reason: str | None, message: str | None, *, calls: bool) -> tuple[Finish, str | None]:
+    """Why an answer ended, and what is said of it where it was withheld. `calls`: whether there are any in it."""
+    reason = finish_reason or "STOP"
     finish = _FINISHES.get(reason, "content_filter")
     if finish == "stop" and calls:
         finish = "tool_calls"
-    refusal = None
-    if finish == "content_filter":
-        refusal = candidate.finish_message or f"{_TITLE} gave no whole answer: {reason}."
-    logprobs = _tokens(candidate.logprobs_result)
-    return choice(index, texts, calls, finish, refusal=refusal, logprobs=logprobs)
+    if finish != "content_filter":
+        return finish, None
+    return finish, message or f"{_TITLE} gave no whole answer: {reason}."
 
 
-def _tokens(result: _Logprobs | None) -> dict[str, Any] | None:
+def logprobs_of(candidate: Candidate) -> dict[str, Any] | None:
+    """The probabilities of its tokens, where they were asked for."""
+    result = candidate.logprobs_result
     if result is None or result.chosen_candidates is None:
         return None
     steps = result.top_candidates or []
@@ -287,7 +304,7 @@ def _token(token: _Token) -> dict[str, Any]:
     return {"token": token.token, "logprob": token.log_probability, "bytes": list(token.token.encode())}
 
 
-def _counted(usage: _Usage | None) -> Counted | None:
+def counted(usage: Usage | None) -> Counted | None:
     """Gemini's prompt includes what was cached; its candidates do not include what was thought."""
     if usage is None:
         return None

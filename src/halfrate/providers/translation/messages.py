@@ -45,7 +45,7 @@ _NAMED_SCHEMAS: Final = frozenset(
 _DATA: Final = frozenset({"enum", "const", "default", "examples", "required"})
 """Words of a schema under which no schema stands."""
 
-_MALFORMED: Final = "INVALID_JSON"
+MALFORMED: Final = "INVALID_JSON"
 """Under what name arguments stand that are no JSON object: the one in Anthropic's page on fine-grained tool streaming,
 for tool inputs that are not JSON."""
 
@@ -163,7 +163,7 @@ def _tool(tool: Fields) -> dict[str, Any]:
     if tool.flag("strict"):
         _check_strict(schema, tool.at("input_schema"))
         function["strict"] = True
-    # How an input is sent that is streamed; this answer comes whole.
+    # How an input is sent that is streamed: here always as it comes.
     tool.flag("eager_input_streaming")
     if tool.flag("defer_loading"):
         raise tool.refusal("defer_loading", f"has no equivalent with {_TITLE}")
@@ -326,7 +326,7 @@ class _Output(msgspec.Struct):
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _Prompt | None = None
@@ -337,7 +337,7 @@ class _Completion(msgspec.Struct):
     id: str
     model: str
     choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
 def to_message(completion: dict[str, Any]) -> dict[str, Any]:
@@ -364,30 +364,40 @@ def to_message(completion: dict[str, Any]) -> dict[str, Any]:
         msgspec.ValidationError: it is no chat completion, or one without choices.
     """
     read = msgspec.convert(completion, _Completion)
-    name = read.id.removeprefix("chatcmpl-").removeprefix("msg_")
     choice = read.choices[0]
-    calls = [_use(call, f"toolu_{name}_{n}") for n, call in enumerate(choice.message.tool_calls or [])]
-    reason = _reason(choice, calls=bool(calls))
+    calls = [_use(call, call_id(read.id, n)) for n, call in enumerate(choice.message.tool_calls or [])]
+    message = choice.message
     return {
-        "id": f"msg_{name}",
-        "type": "message",
-        "role": "assistant",
-        "model": read.model,
-        "content": [*({"type": "text", "text": text} for text in _said(choice.message)), *calls],
-        "stop_reason": reason,
-        "stop_sequence": None,
-        "stop_details": _details(choice) if reason == "refusal" else None,
-        "usage": _counted(read.usage or _Usage()),
+        **head(read.id, read.model),
+        "content": [*({"type": "text", "text": text} for text in _said(message)), *calls],
+        **ending(choice.finish_reason, message.refusal or "", calls=bool(calls)),
+        "usage": counted(read.usage or Usage()),
     }
 
 
+def head(completion_id: str, model: str) -> dict[str, Any]:
+    """What a message says before all else."""
+    return {"id": f"msg_{_name(completion_id)}", "type": "message", "role": "assistant", "model": model}
+
+
+def call_id(completion_id: str, number: int) -> str:
+    """What a call is known by that has no id."""
+    return f"toolu_{_name(completion_id)}_{number}"
+
+
+def _name(completion_id: str) -> str:
+    return completion_id.removeprefix("chatcmpl-").removeprefix("msg_")
+
+
 def _said(message: _Said) -> list[str]:
-    content = message.content or ""
-    if isinstance(content, str):
-        found = [content]
-    else:
-        found = [msgspec.convert(part, _Text).text for part in content if part.get("type") == "text"]
-    return [text for text in (*found, message.refusal) if text]
+    return [text for text in (*texts_in(message.content), message.refusal) if text]
+
+
+def texts_in(content: str | list[dict[str, Any]] | None) -> list[str]:
+    """The texts of a chat's content, without what the model thought."""
+    if isinstance(content, list):
+        return [msgspec.convert(part, _Text).text for part in content if part.get("type") == "text"]
+    return [content] if content else []
 
 
 def _use(call: _Call, otherwise: str) -> dict[str, Any]:
@@ -397,26 +407,24 @@ def _use(call: _Call, otherwise: str) -> dict[str, Any]:
         "type": "tool_use",
         "id": call.id or otherwise,
         "name": call.function.name,
-        "input": {_MALFORMED: given} if read is None else read,
+        "input": {MALFORMED: given} if read is None else read,
     }
 
 
-def _reason(choice: _Choice, *, calls: bool) -> str:
-    if choice.message.refusal:
-        return "refusal"
-    reason = _REASONS.get(choice.finish_reason or "stop", "refusal")
+def ending(finish_reason: str | None, refusal: str, *, calls: bool) -> dict[str, Any]:
+    """Why a message ended: `stop_reason`, `stop_sequence`, `stop_details`. `calls`: whether there are any in it."""
+    reason = "refusal" if refusal else _REASONS.get(finish_reason or "stop", "refusal")
     # OpenAI says "stop" of a call that was demanded by name (vllm-project/vllm, pull request 25054).
     if reason in {"end_turn", "tool_use"}:
-        return "tool_use" if calls else "end_turn"
-    return reason
+        reason = "tool_use" if calls else "end_turn"
+    details = None
+    if reason == "refusal":
+        because = refusal or f"The model gave no whole answer: {finish_reason}."
+        details = {"type": "refusal", "category": None, "explanation": because}
+    return {"stop_reason": reason, "stop_sequence": None, "stop_details": details}
 
 
-def _details(choice: _Choice) -> dict[str, Any]:
-    because = choice.message.refusal or f"The model gave no whole answer: {choice.finish_reason}."
-    return {"type": "refusal", "category": None, "explanation": because}
-
-
-def _counted(usage: _Usage) -> dict[str, Any]:
+def counted(usage: Usage) -> dict[str, Any]:
     """OpenAI's prompt includes what was read from a cache and what was written to one; Anthropic's input does not."""
     prompt = usage.prompt_tokens_details or _Prompt()
     cached, written = prompt.cached_tokens or 0, prompt.cache_write_tokens or 0

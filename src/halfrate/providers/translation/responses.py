@@ -436,7 +436,7 @@ def counted(usage: Usage) -> dict[str, Any]:
 
 def response_events(response: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A whole response as the events of its stream (API reference, "Streaming events"), each with its `type`."""
-    begun = {**response, "status": "in_progress", "output": [], "incomplete_details": None}
+    begun: dict[str, Any] = {**response, "status": "in_progress", "output": [], "incomplete_details": None}
     begun.pop("usage", None)
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": begun},
@@ -452,7 +452,7 @@ def _item_events(place: int, item: Mapping[str, Any]) -> list[dict[str, Any]]:
     where = {"output_index": place, "item_id": item["id"]}
     match item["type"]:
         case "message":
-            shown = {**item, "status": "in_progress", "content": []}
+            shown: dict[str, Any] = {**item, "status": "in_progress", "content": []}
             inner = [
                 event
                 for index, part in enumerate(item["content"])
@@ -477,7 +477,7 @@ def _item_events(place: int, item: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _part_events(where: Mapping[str, Any], part: Mapping[str, Any]) -> list[dict[str, Any]]:
     field = "text" if part["type"] == "output_text" else "refusal"
     kind = f"response.{part['type']}"
-    more = {"logprobs": []} if field == "text" else {}
+    more: dict[str, Any] = {"logprobs": []} if field == "text" else {}
     return [
         {"type": "response.content_part.added", **where, "part": {**part, field: ""}},
         {"type": f"{kind}.delta", **where, "delta": part[field], **more},

@@ -1,6 +1,7 @@
 """The whole gateway in a thread of its own, with an emulator behind it: what `halfrate serve` runs."""
 
 import asyncio
+import contextlib
 import io
 import json
 import threading
@@ -44,16 +45,26 @@ class House:
         self.service = service
         self.server = server
         self.log = io.StringIO()
+        self._clients: list[openai.OpenAI | anthropic.Anthropic] = []
+
+    def close(self) -> None:
+        """Let go of all clients: an error that a test keeps would keep its client's lines as well."""
+        for client in self._clients:
+            client.close()
 
     def key(self, name: str = "me", **terms: Any) -> tuple[Key, str]:
         return self.service.keys.create(name, **terms)
 
     def client(self, key: str, **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.server.url}/v1", api_key=key, max_retries=0, **options)
+        client = openai.OpenAI(base_url=f"{self.server.url}/v1", api_key=key, max_retries=0, **options)
+        self._clients.append(client)
+        return client
 
     def messages(self, key: str, **options: Any) -> anthropic.Anthropic:
         """Anthropic's own client."""
-        return anthropic.Anthropic(base_url=self.server.url, api_key=key, max_retries=0, **options)
+        client = anthropic.Anthropic(base_url=self.server.url, api_key=key, max_retries=0, **options)
+        self._clients.append(client)
+        return client
 
     def meter(self) -> dict[str, Any]:
         return self.emulator.meter.snapshot(ids=True)
@@ -131,7 +142,8 @@ def open_house(
         ):
             house = House(emulator, clock, service, server)
             house.log = log
-            yield house
+            with contextlib.closing(house):
+                yield house
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""OpenAI's responses on models whose providers know chats alone: the official SDK is the client, the meter the witness."""
+"""OpenAI's responses on any model: the official SDK is the client, the meter the witness."""
 
 import asyncio
 import json

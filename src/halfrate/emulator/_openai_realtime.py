@@ -1,4 +1,4 @@
-"""OpenAI's realtime calls, in every dialect: chat completions (whole or streamed), responses, embeddings, models."""
+"""OpenAI's realtime calls, in every dialect: chat completions and responses (whole or streamed), embeddings, models."""
 
 from collections.abc import Iterator
 
@@ -12,6 +12,7 @@ from halfrate.emulator._openai_models import CHAT, EMBEDDINGS, RESPONSES, answer
 from halfrate.emulator._pieces import choice_deltas, event
 from halfrate.emulator._prices import Model
 from halfrate.emulator._rates import Over, RateBook, openai_headers, retry_headers
+from halfrate.emulator._response_pieces import response_events
 from halfrate.emulator._routes import Call, Route
 from halfrate.emulator._rows import Ask
 from halfrate.emulator._wire import (
@@ -139,11 +140,12 @@ class OpenAIRealtime:
 
     async def _responses(self, call: Call) -> Response:
         body = await self._read(call)
-        if body.get("stream"):
-            raise ApiError(
-                400, "This server does not stream responses; it streams chat completions.", param="stream"
-            )
-        return self._whole(*self._answer(call, RESPONSES, body))
+        document, visit, delivery = self._answer(call, RESPONSES, body)
+        if not body.get("stream"):
+            return self._whole(document, visit, delivery)
+        events = response_events(document)
+        response = Response(200, events, {"content-type": "text/event-stream; charset=utf-8"})
+        return self._desk.response(visit, delivery, response)
 
     async def _embeddings(self, call: Call) -> Response:
         return self._whole(*self._answer(call, EMBEDDINGS, await self._read(call)))

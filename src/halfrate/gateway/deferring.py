@@ -200,9 +200,7 @@ class Deferring:
             usage=asked.wants_usage,
             background=wish.background,
             owner=self._service.owner,
-            told=responses.echoed(msgspec.json.decode(asked.body))
-            if wish.background and asked.endpoint == "responses"
-            else {},
+            told=responses.echoed(msgspec.json.decode(asked.body)) if asked.endpoint == "responses" else {},
         )
 
     async def _gathered(self, asked: Asked, call: Deferred, target: Target, wish: Wish) -> bool:

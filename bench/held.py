@@ -1,4 +1,4 @@
-"""python -m bench.held: many callers who wait on the line for calls with a deadline, in one process of `halfrate serve`.
+"""python -m bench.held: many callers who wait on the line for calls that can wait, in one process of `halfrate serve`.
 
 10,000 connections each send one chat with `halfrate-deadline: 8h` to a gateway in front of the emulator, both in
 processes of their own, and wait for their answers. Every answer has to be the one to its own question; the emulator's
@@ -90,7 +90,11 @@ def main(given: Sequence[str]) -> int:
     folder.mkdir(parents=True)
     fake = servers.free_port()
     emulate = [sys.executable, "-m", "halfrate", "emulate", "--port", str(fake)]
-    environment = {**os.environ, "PYTHONPATH": str(servers.ROOT / "src"), "HALFRATE_HOME": str(folder / "none")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(servers.ROOT / "src"),
+        "HALFRATE_HOME": str(folder / "none"),
+    }
     account = {"OPENAI_BASE_URL": f"http://127.0.0.1:{fake}/v1", "OPENAI_API_KEY": "sk-emulator"}
     try:
         with (
@@ -119,9 +123,7 @@ def main(given: Sequence[str]) -> int:
     return _report(answers, begun, before, max(held), meter)
 
 
-def _report(
-    answers: Sequence[Answered], begun: float, before: int, most: int, meter: dict[str, Any]
-) -> int:
+def _report(answers: Sequence[Answered], begun: float, before: int, most: int, meter: dict[str, Any]) -> int:
     fine = sum(one.status == 200 and one.fits for one in answers)
     last = max(one.at for one in answers) - begun
     print(f"{len(answers):,} calls held: {before / 2**20:.0f} MB before, {most / 2**20:.0f} MB at most")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from halfrate.service.costs import CostLine
+
 from .house import House, ledger_is_meter
 
 Open = Callable[..., House]
@@ -254,6 +256,6 @@ def test_a_tutorial_runs_as_it_is(at: House, tmp_path: Path, name: str, model: s
         ledger_is_meter(at)
 
 
-def costs(at: House) -> list[object]:
+def costs(at: House) -> list[CostLine]:
     at.client(at.key()[1]).get("/halfrate/cost", cast_to=object)
     return list(at.service.costs(by=()))

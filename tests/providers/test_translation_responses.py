@@ -216,18 +216,25 @@ def test_calls_and_refusals_are_items_of_their_own() -> None:
     refused, first, second = response.output
     assert refused.type == "message"
     assert refused.content[0].type == "refusal"
-    assert first.type == second.type == "function_call"
+    assert first.type == "function_call"
+    assert second.type == "function_call"
     assert (first.call_id, first.arguments) == ("c1", '{"a":1}')
     assert json.loads(second.arguments) == {"b": 2}
 
 
 texts = st.text(max_size=20)
-calls = st.builds(
-    lambda number, name, arguments: {
+
+
+def function_call(number: str | None, name: str, arguments: dict[str, int]) -> dict[str, Any]:
+    return {
         "id": number,
         "type": "function",
         "function": {"name": name, "arguments": json.dumps(arguments)},
-    },
+    }
+
+
+calls = st.builds(
+    function_call,
     st.one_of(st.none(), st.text(min_size=1, max_size=5)),
     st.text(min_size=1, max_size=5),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),

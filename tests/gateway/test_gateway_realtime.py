@@ -295,6 +295,6 @@ def test_a_key_may_ask_its_models_alone(house: Open) -> None:
             client.chat.completions.create(model="no-such-model", messages=ASKED)
         assert caught.value.code == "model_not_found"
         with pytest.raises(openai.BadRequestError) as refused:
-            free.responses.create(model="claude-haiku-4-5", input="hi")
+            free.embeddings.create(model="claude-haiku-4-5", input="hi")
         assert refused.value.code == "unsupported_endpoint"
     assert home.meter()["realtime_received"] == 0

@@ -2,9 +2,10 @@
 
 import json
 import os
+import resource
 import socket
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -486,20 +487,74 @@ def test_what_has_no_price_is_not_asked_where_a_budget_stops_it(before: Before) 
     said(office)
 
 
-def test_an_answer_is_passed_on_though_it_cannot_be_written_down(before: Before) -> None:
+@contextmanager
+def no_room() -> Generator[None]:
+    """The disk is full: no file of this process can be written to."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("model", ["gpt-4.1-mini", "claude-haiku-4-5"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_nothing_is_sent_that_cannot_be_written_down_before(
+    before: Before, model: str, streamed: bool
+) -> None:
     office, place = before(answers(reply(200, ANSWER)))
-    calls = office.root / "gateway" / "calls"
-    calls.parent.mkdir(parents=True, exist_ok=True)
-    calls.write_text("in the way")
+    office.service.set_budget(Budget(name="team", value="search", stop=parse_usd("0.001")))
+    ledger(office)
+    chat = body(model=model, stream=streamed, max_tokens=10)
+    # What is looked up for a first call is looked up: what fails from here on is the log.
+    assert office.call("POST", CHAT, b'{"model":"none"}').status == 404
+    with no_room():
+        refused = [office.call("POST", CHAT, chat) for _ in range(20)]
+        other = office.call("POST", MESSAGES, chat, {"anthropic-version": "2023-06-01"})
+    assert {answer.status for answer in (*refused, other)} == {503}
+    assert refused[0].error["code"] == "storage_full"
+    assert other.error["type"] == "overloaded_error"
+    assert os.fspath(office.root) not in refused[0].body.decode()
+    assert place.sent == []
+    # What was set aside for them is free again.
+    assert office.call("POST", CHAT, body(max_tokens=10)).status == 200
+    assert (ledger(office)["rows"], ledger(office)["doubts"]) == (1, 0)
+    assert len(said(office)) >= 20
+
+
+def test_a_call_that_the_log_has_not_the_beginning_of_goes_nowhere_of_a_race(
+    before: Before, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[routes.both]\nmodels = ["gpt-4.1-mini", "gpt-4.1-nano"]\nhow = "race"\n')
+    monkeypatch.setenv("HALFRATE_SETTINGS", os.fspath(settings))
+    office, place = before(answers(reply(200, ANSWER)))
+    with no_room():
+        assert office.call("POST", CHAT, body(model="both")).status == 503
+    assert place.sent == []
+    assert office.call("POST", CHAT, body(model="both")).status == 200
+    said(office)
+
+
+def test_an_answer_is_passed_on_though_it_cannot_be_written_down(before: Before) -> None:
+    full = ExitStack()
+
+    def answer(_sent: Sent) -> Iterator[bytes]:
+        full.enter_context(no_room())
+        yield reply(200, ANSWER)
+
+    office, place = before(answer)
+    with full:
+        assert office.call("POST", CHAT, body()).status == 200
+        # Nothing more is bought until what was bought is in the ledger.
+        refused = office.call("POST", CHAT, body())
+        assert refused.status == 503
+        assert os.fspath(office.root) not in refused.body.decode()
+        assert len(place.sent) == 1
+    place.script = answers(reply(200, ANSWER))
     assert office.call("POST", CHAT, body()).status == 200
-    # Nothing more is bought until what was bought is in the ledger.
-    refused = office.call("POST", CHAT, body())
-    assert refused.status == 503
-    assert os.fspath(office.root) not in refused.body.decode()
-    assert len(place.sent) == 1
-    calls.unlink()
-    assert office.call("POST", CHAT, body()).status == 200
-    assert ledger(office)["rows"] == 2
+    assert (ledger(office)["rows"], ledger(office)["doubts"]) == (2, 0)
     assert said(office)
 
 

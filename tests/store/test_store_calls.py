@@ -7,7 +7,7 @@ import pytest
 
 from halfrate.base.results import Billed
 from halfrate.base.types import Usage
-from halfrate.store.calls import Entry
+from halfrate.store.calls import Entry, Progress
 from halfrate.store.store import Store
 
 from .databases import Database
@@ -28,15 +28,15 @@ def rows(store: Store) -> int:
 
 def test_what_stands_in_a_log_is_booked_once(store: Store) -> None:
     book = store.calls
-    assert book.booked(LOG) == 0
+    assert book.progress() == {}
     assert book.book(LOG, 0, 50, [an_entry()])
-    assert book.booked(LOG) == 50
+    assert book.progress() == {LOG: Progress(50)}
     # Somebody who read the log at the same time comes too late, with all of it or with a part.
     assert not book.book(LOG, 0, 50, [an_entry()])
     assert not book.book(LOG, 0, 80, [an_entry()])
     assert rows(store) == 1
     assert book.book(LOG, 50, 80, [an_entry(), an_entry("calls-2"), an_entry(kind="doubt", cost=None)])
-    assert book.booked(LOG) == 80
+    assert book.progress() == {LOG: Progress(80)}
     assert sorted((one.job_id, one.kind, one.rows, one.cost) for one in store.spent()) == [
         ("calls-1", "doubt", 1, None),
         ("calls-1", "rows", 2, 200),
@@ -46,7 +46,7 @@ def test_what_stands_in_a_log_is_booked_once(store: Store) -> None:
 
 def test_lines_that_are_no_matter_of_the_ledger_are_passed_over(store: Store) -> None:
     assert store.calls.book(LOG, 0, 30, [])
-    assert store.calls.booked(LOG) == 30
+    assert store.calls.progress() == {LOG: Progress(30)}
     assert store.spent() == []
 
 
@@ -55,7 +55,7 @@ def test_all_of_a_booking_or_none_of_it(store: Store) -> None:
     # No payment is of a kind that is none.
     with pytest.raises(Exception, match=r".+"):
         store.calls.book(LOG, 0, 50, [an_entry(), Entry(broken.job, broken.shard, None, broken.billed, 1.0)])  # pyright: ignore[reportArgumentType]
-    assert store.calls.booked(LOG) == 0
+    assert store.calls.progress() == {}
     assert store.spent() == []
 
 
@@ -70,8 +70,40 @@ def test_what_calls_are_booked_on_is_no_job_that_was_to_be_run(store: Store) -> 
 def test_a_log_that_is_gone_is_forgotten(store: Store) -> None:
     store.calls.book(LOG, 0, 50, [an_entry()])
     store.calls.forget(LOG)
-    assert store.calls.booked(LOG) == 0
+    assert store.calls.progress() == {}
     assert rows(store) == 1
+
+
+def test_nothing_of_a_closed_log_is_booked_again(store: Store) -> None:
+    assert store.calls.book(LOG, 0, 50, [an_entry()])
+    assert store.calls.book(LOG, 50, 50, [an_entry(kind="doubt", cost=None)], closing=True)
+    assert store.calls.progress() == {LOG: Progress(50, closed=True)}
+    assert not store.calls.book(LOG, 50, 50, [an_entry(kind="doubt", cost=None)], closing=True)
+    assert not store.calls.book(LOG, 50, 80, [an_entry()])
+    assert rows(store) == 2
+
+
+def test_several_that_book_logs_of_the_same_calls_at_once(database: Database) -> None:
+    stores = [Store.open(database.url) for _ in range(4)]
+    entries = [an_entry(f"calls-{number}") for number in range(5)]
+    taken: list[bool] = []
+
+    def work(number: int) -> Callable[[], None]:
+        def book() -> None:
+            mine = entries if number % 2 else entries[::-1]
+            taken.extend([stores[number].calls.book(f"{part}-{number}", 0, 10, mine) for part in range(10)])
+
+        return book
+
+    threads = [threading.Thread(target=work(number)) for number in range(len(stores))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken == [True] * 40
+    assert rows(stores[0]) == 200
+    for store in stores:
+        store.close()
 
 
 def test_several_that_book_one_log_at_once(database: Database) -> None:
@@ -92,6 +124,6 @@ def test_several_that_book_one_log_at_once(database: Database) -> None:
         thread.join()
     assert taken.count(True) == 20
     assert rows(stores[0]) == 20
-    assert stores[0].calls.booked(LOG) == 200
+    assert stores[0].calls.progress() == {LOG: Progress(200)}
     for store in stores:
         store.close()

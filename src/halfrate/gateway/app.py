@@ -36,7 +36,7 @@ from halfrate.gateway.router import Router
 from halfrate.gateway.targets import Targets
 from halfrate.gateway.webhooks import PLACE, ProviderWebhooks
 from halfrate.service.batches import Keeper
-from halfrate.service.calls import CallLog
+from halfrate.service.call_log import CallLog
 from halfrate.service.gathering import Gatherer
 from halfrate.service.jobs import Service
 from halfrate.service.shelf import Shelf

@@ -27,6 +27,8 @@ _SECONDS: Final = 600.0
 """What a call is given to begin its answer, and between two pieces of it, unless its caller says otherwise: as long as
 the official SDKs wait."""
 _LONGEST_TIMEOUT: Final = 3_600.0
+_NO_TOOLS: Final = frozenset({b"null", b"[]"})
+_NOTHING: Final[Mapping[str, Any]] = {}
 _PASSED_ON: Final = frozenset({b"anthropic-version", b"anthropic-beta", b"openai-beta", b"user-agent"})
 """Headers of a caller that the provider sees."""
 
@@ -52,8 +54,9 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """A call that was let in and makes sense so far.
 
     `model`: what the caller calls it; `seconds`: until the answer begins, and for each wait on more of it; `most`:
-    tokens that an answer may have, None where the call does not say; `answers`: how many it asks for; `at`: when it
-    came (seconds of the monotonic clock), and `time` (ISO 8601, UTC).
+    tokens that an answer may have, None where the call does not say; `answers`: how many it asks for; `tagged`: whether
+    its caller has tags of its own for it; `at`: when it came (seconds of the monotonic clock), and `time` (ISO 8601,
+    UTC).
     """
 
     key: Key
@@ -69,6 +72,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     most: int | None
     answers: int
     tags: dict[str, str]
+    tagged: bool
     headers: tuple[tuple[bytes, bytes], ...]
     provider_key: str
     seconds: float
@@ -97,22 +101,26 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> bytes | None:
     """The body of a call; None where its caller hung up. ApiError 413 where it is too large, before more of it is
     read."""
-    announced = headers.get(b"content-length", b"")
-    if announced.isdigit() and (len(announced) > 20 or int(announced) > most):
+    announced = headers.get(b"content-length")
+    if announced is not None and announced.isdigit() and (len(announced) > 20 or int(announced) > most):
         raise too_large(most)
+    message = await receive()
+    part: bytes = message.get("body", b"")
+    if not message.get("more_body", False) and len(part) <= most:
+        # It came whole, as most do.
+        return part if message["type"] == "http.request" else None
     parts: list[bytes] = []
     size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
+    while message["type"] != "http.disconnect":
         part = message.get("body", b"")
         size += len(part)
         if size > most:
             raise too_large(most)
         parts.append(part)
         if not message.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return b"".join(parts)
+        message = await receive()
+    return None
 
 
 def understood(scope: Scope, headers: Mapping[bytes, bytes], body: bytes) -> Asked:
@@ -127,41 +135,46 @@ def understood(scope: Scope, headers: Mapping[bytes, bytes], body: bytes) -> Ask
         raise required("model")
     if not isinstance(head.model, str):
         raise invalid("Invalid 'model': expected a string.", "model")
-    key: Key = scope["halfrate.key"]
-    most = next(
-        (
-            value
-            for value in (head.max_tokens, head.max_completion_tokens, head.max_output_tokens)
-            if isinstance(value, int) and value > 0
-        ),
-        None,
-    )
+    if head.metadata is None and _TAGS not in headers:
+        tags, tagged = scope["halfrate.tags"], False
+    else:
+        tags, tagged = _tags(headers, head, scope["halfrate.tags"])
+    named = _PASSED_ON & headers.keys()
+    most = head.max_tokens
     return Asked(
-        key=key,
+        key=scope["halfrate.key"],
         surface=scope["halfrate.surface"],
         endpoint=PATHS[scope["path"]],
         request_id=scope["halfrate.request_id"],
         body=body,
         model=head.model,
         stream=bool(head.stream),
-        stream_options=_object(head.stream_options),
-        tools=bytes(head.tools) not in {b"null", b"[]"},
-        user=_user(head),
-        most=most,
+        stream_options=_object(head.stream_options) if head.stream_options else _NOTHING,
+        tools=bytes(head.tools) not in _NO_TOOLS,
+        user=_user(head) if head.user or head.safety_identifier or head.metadata else None,
+        most=most if type(most) is int and most > 0 else _most(head),
         answers=head.n if isinstance(head.n, int) and head.n > 1 else 1,
-        tags=_tags(headers, head, key),
-        headers=tuple((name, headers[name]) for name in _PASSED_ON if name in headers),
-        provider_key=headers.get(PROVIDER_KEY, b"").strip().decode("latin-1"),
-        seconds=_seconds(headers),
+        tags=tags,
+        tagged=tagged,
+        headers=tuple([(name, headers[name]) for name in named]) if named else (),
+        provider_key=headers[PROVIDER_KEY].strip().decode("latin-1") if PROVIDER_KEY in headers else "",
+        seconds=_seconds(headers[_TIMEOUT]) if _TIMEOUT in headers else _SECONDS,
         at=time.monotonic(),
         time=_stamp(time.time()),
     )
 
 
+def _most(head: _Head) -> int | None:
+    for value in (head.max_tokens, head.max_completion_tokens, head.max_output_tokens):
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
 def _stamp(moment: float) -> str:
     """As ISO 8601 has it, in UTC, to the millisecond."""
-    whole = int(moment)
-    return f"{_second(whole)}.{int((moment - whole) * 1_000):03d}+00:00"
+    whole, rest = divmod(int(moment * 1_000), 1_000)
+    return f"{_second(whole)}.{rest:03d}+00:00"
 
 
 @functools.lru_cache(4)
@@ -175,18 +188,19 @@ def _user(head: _Head) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def _tags(headers: Mapping[bytes, bytes], head: _Head, key: Key) -> dict[str, str]:
-    """The tags of a call. What the key says comes before what its caller says."""
+def _tags(headers: Mapping[bytes, bytes], head: _Head, own: dict[str, str]) -> tuple[dict[str, str], bool]:
+    """The tags of a call, and whether its caller has said anything of them.
+
+    `own`: what the key says, which comes before that.
+    """
     written = headers.get(_TAGS)
-    if written is None and not head.metadata:
-        return key.all_tags
     given = read_tags(written.decode("latin-1")) if written is not None else {}
     named = {
         name: value
         for name, value in _object(head.metadata).items()
         if name != "user_id" and isinstance(value, str) and len(name) <= 64 and len(value) <= 512
     }
-    return {**named, **given, **key.all_tags}
+    return {**named, **given, **own}, bool(named or given)
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -194,10 +208,7 @@ def _object(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _seconds(headers: Mapping[bytes, bytes]) -> float:
-    text = headers.get(_TIMEOUT)
-    if text is None:
-        return _SECONDS
+def _seconds(text: bytes) -> float:
     try:
         seconds = float(text)
     except ValueError:

@@ -1,8 +1,11 @@
-"""One attempt of a call from when money is set aside for it until it is in the log of calls."""
+"""One attempt of a call: money is set aside for it, its beginning is written down, it is sent, its end is written
+down."""
 
 import asyncio
 import time
 from typing import Final
+
+import msgspec
 
 from halfrate.base.errors import OverBudget, StorageError
 from halfrate.base.money import usd
@@ -13,9 +16,10 @@ from halfrate.gateway.attempts import Failed, LostAnswer, Streamed, Whole, Why, 
 from halfrate.gateway.logs import Log
 from halfrate.gateway.targets import Target
 from halfrate.providers.passing import Used
-from halfrate.service.calls import Bill, CallLog, bill, pricing_of, tokens_of
+from halfrate.service.call_log import CallLog
+from halfrate.service.calls import Bill, bill, pricing_of, tokens_of
 from halfrate.service.spending import Hold, Spending
-from halfrate.usage.gateway import VERSION, Logged
+from halfrate.usage.gateway import Begun, Ended, ended_line, facts
 
 _BYTES_A_TOKEN: Final = 3
 """Fewer than what is usual: money is set aside for the longest that a call may come to."""
@@ -23,6 +27,7 @@ _USUAL_ANSWER: Final = 1_000
 """Tokens that are counted with where a call does not limit its answer."""
 _MOST_TAG_SETS: Final = 1_000
 """Of one key in a day. More are not told apart: each is a line of the ledger for itself."""
+_MOST_FACTS: Final = 4_096
 _HUNG_UP: Final = 499
 """The status in the log of what nobody waited for."""
 
@@ -36,6 +41,7 @@ class Books:
         self.log = log
         self._tag_sets: dict[str, set[tuple[tuple[str, str], ...]]] = {}
         self._day = ""
+        self._facts: dict[tuple[int, int], _Facts] = {}
 
     def check(self) -> None:
         """Raises StorageError while something was answered that could not be written down.
@@ -58,19 +64,46 @@ class Books:
     def settle(self, hold: Hold | None, cost: int) -> None:
         self._spending.settle(hold, cost)
 
-    def note(self, logged: Logged) -> None:
+    def facts(self, asked: Asked, target: Target) -> bytes:
+        """What the log says of a call at a target, as it stands there."""
+        tags = self.tags(asked)
+        known = self._facts.get((id(tags), id(target)))
+        if known is not None and known.tags is tags and known.target is target:
+            return known.told
+        told = facts(
+            Begun(
+                team=asked.key.team,
+                key=asked.key.name,
+                tags=tags,
+                endpoint=asked.endpoint,
+                account=None if target.callers_key else target.account,
+                provider=target.provider,
+                model=target.name,
+            )
+        )
+        if not asked.tagged and not target.callers_key:
+            # The same of all calls with this key, for as long as the door and the targets remember what they found.
+            if len(self._facts) >= _MOST_FACTS:
+                self._facts.clear()
+            self._facts[id(tags), id(target)] = _Facts(tags, target, told)
+        return told
+
+    def begin(self, asked: Asked, told: bytes) -> int:
+        """Write down that an attempt begins; its number in the log of calls. Raises StorageError: then it may not be
+        sent."""
+        return self._calls.begin(asked.time, asked.request_id, told)
+
+    def end(self, number: int | None, data: bytes, cost: int | None) -> None:
         """Into the log of calls. It raises nothing: an answer that was paid for is passed on all the same."""
         try:
-            self._calls.add(logged)
+            self._calls.end(number, data)
         except StorageError as error:
-            cost = logged.cost_picodollars
             self.log.say("not booked yet", why=str(error), cost=None if cost is None else usd(cost))
 
     def tags(self, asked: Asked) -> dict[str, str]:
         """The tags that a call is booked under."""
-        own = asked.key.all_tags
-        if asked.tags == own:
-            return own
+        if not asked.tagged:
+            return asked.tags
         if asked.time[:10] != self._day:
             self._day = asked.time[:10]
             self._tag_sets.clear()
@@ -78,9 +111,17 @@ class Books:
         named = tuple(sorted(asked.tags.items()))
         if named not in seen:
             if len(seen) >= _MOST_TAG_SETS:
-                return own
+                return asked.key.all_tags
             seen.add(named)
         return asked.tags
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    """What the log says of attempts with these tags at this target, as it stands there."""
+
+    tags: dict[str, str]
+    target: Target
+    told: bytes
 
 
 class Attempt:
@@ -97,11 +138,23 @@ class Attempt:
         self.cost: int | None = None
         self._books = books
         self._hold = books.hold(asked, target)
+        self._told = books.facts(asked, target)
+        self._number = 0
         self._first: float | None = None
 
     async def ask(self, seconds: float) -> Whole | Streamed:
-        """Raises Failed. What is there whole is written down; what streams is to be read, and written down then."""
+        """Raises Failed, and StorageError where it cannot be written down that it begins: nothing was sent then.
+
+        What is there whole is written down; what streams is to be read, and written down then.
+        """
         try:
+            self._number = self._books.begin(self.asked, self._told)
+        except StorageError:
+            self.over = True
+            self._books.settle(self._hold, 0)
+            raise
+        try:
+            # A kill from here on leaves a beginning without an end: a doubt in the ledger.
             answer = await attempt(self.asked, self.target, seconds)
         except LostAnswer as failure:
             self.doubt(failure.used, failure.error.status)
@@ -151,35 +204,28 @@ class Attempt:
             return
         self.over = True
         self.cost = None if doubt else cost.cost
-        asked, target, now = self.asked, self.target, time.monotonic()
-        self._books.note(
-            Logged(
-                log=VERSION,
-                time=asked.time,
-                id=asked.request_id,
-                team=asked.key.team,
-                key=asked.key.name,
-                user=asked.user,
-                tags=self._books.tags(asked),
-                endpoint=asked.endpoint,
-                account=None if target.callers_key else target.account,
-                provider=target.provider,
-                model=target.name,
-                served=used.model or None,
-                tier=used.tier or None,
-                stream=asked.stream or None,
-                tools=asked.tools or None,
-                tokens=tokens_of(used.tokens),
-                cost_picodollars=cost.cost,
-                realtime_picodollars=cost.realtime_cost,
-                uncached_picodollars=cost.uncached_cost,
-                doubt=doubt,
-                duration=round(now - asked.at, 4),
-                first_token=None if self._first is None else round(self._first - asked.at, 4),
-                status=status,
-            )
+        asked = self.asked
+        ended = Ended(
+            duration=round(time.monotonic() - asked.at, 4),
+            user=asked.user,
+            served=used.model or None,
+            tier=used.tier or None,
+            stream=asked.stream or None,
+            tools=asked.tools or None,
+            tokens=tokens_of(used.tokens),
+            cost_picodollars=cost.cost,
+            realtime_picodollars=cost.realtime_cost,
+            uncached_picodollars=cost.uncached_cost,
+            doubt=doubt,
+            first_token=None if self._first is None else round(self._first - asked.at, 4),
+            status=status,
         )
-        self._books.settle(self._hold, cost.cost or 0)
+        number = self._number
+        self._books.end(
+            number, ended_line(number, asked.time, asked.request_id, self._told, ended), cost.cost
+        )
+        if self._hold is not None:
+            self._books.settle(self._hold, cost.cost or 0)
 
     def _tell(self, failure: Failed) -> None:
         """What lies in the request is its caller's affair alone, and may hold what was asked."""

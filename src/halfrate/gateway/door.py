@@ -10,9 +10,10 @@ import itertools
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from halfrate.base.errors import HalfrateError
@@ -63,45 +64,46 @@ class Door:
         # Ids of calls are counted on from something that no other process has.
         self._mark = secrets.token_hex(8)
         self._calls = itertools.count(1)
-        self._known: OrderedDict[str, tuple[Key, float]] = OrderedDict()
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._allowances: dict[str, tuple[float, float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        path = scope["path"]
         headers = dict(scope["headers"])
-        surface = surface_of(scope["path"], headers)
+        surface = surface_of(path, headers)
         request_id = f"req_{self._mark}{next(self._calls):08x}"
         scope["halfrate.surface"] = surface
         scope["halfrate.request_id"] = request_id
         scope["halfrate.headers"] = headers
-        name = b"request-id" if surface == "anthropic" else b"x-request-id"
-        status = 0
+        mark = (b"request-id" if surface == "anthropic" else b"x-request-id", request_id.encode())
 
-        async def answer(message: Message) -> None:
-            nonlocal status
+        def answer(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                scope["halfrate.status"] = status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (name, request_id.encode())]
-            await send(message)
+                scope["halfrate.status"] = message["status"]
+                message["headers"] = [*message.get("headers", ()), mark]
+            return send(message)
 
         started = self._now()
         self._inside += 1
         try:
             # Providers have no key: what they send is signed.
-            if scope["path"] not in _OPEN and not scope["path"].startswith(PLACE):
+            if path not in _OPEN and not path.startswith(PLACE):
                 try:
-                    scope["halfrate.key"] = await self._let_in(headers, surface)
+                    known = await self._let_in(headers, surface, started)
                 except (ApiError, HalfrateError) as error:
                     # Before anything of the body was read.
                     await error_response(self._refusal(error, request_id), scope)(scope, receive, answer)
                     return
+                scope["halfrate.key"] = known.key
+                scope["halfrate.tags"] = known.tags
             await self._app(scope, receive, answer)
         finally:
             self._inside -= 1
             if not self._log.quiet:
-                self._tell(scope, status or 500, self._now() - started)
+                self._tell(scope, scope.get("halfrate.status") or 500, self._now() - started)
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         key: Key | None = scope.get("halfrate.key")
@@ -115,27 +117,22 @@ class Door:
             route=scope.get("halfrate.route", ()),
         )
 
-    async def _let_in(self, headers: Mapping[bytes, bytes], surface: Surface) -> Key:
+    async def _let_in(self, headers: Mapping[bytes, bytes], surface: Surface, now: float) -> "_Known":
         if self._inside > self._most:
             message = f"The gateway serves {self._most:,} calls at a time, and no more now. Try again."
             raise ApiError(429, message, code="overloaded", headers={"retry-after": "1"})
-        text = presented(headers)
-        if not text:
-            message = (
-                "No key came with the call. Send `Authorization: Bearer hr_...` or `x-api-key: hr_...`; "
-                "`halfrate keys create NAME` makes one."
-            )
-            raise ApiError(401, message, code="invalid_api_key")
-        key = await self._key(text)
-        if key is None:
-            message = "The key that came with the call is none of this gateway's, or not any more."
-            raise ApiError(401, message, code="invalid_api_key")
+        raw = _raw(headers)
+        known = self._known.get(raw)
+        if known is None or now >= known.until:
+            known = await self._looked_up(raw, presented(headers))
+        key = known.key
         # What is halfrate's own opens to all, and shows those alone that they may see.
         if surface != "admin" and not key.opens(surface):
             message = f"This key does not open the {surface} API; it opens {', '.join(key.surfaces)}."
             raise ApiError(403, message, code="surface_not_allowed")
-        self._count(key)
-        return key
+        if key.requests_per_minute is not None:
+            self._count(key, key.requests_per_minute)
+        return known
 
     def _refusal(self, error: ApiError | HalfrateError, request_id: str) -> ApiError:
         if isinstance(error, ApiError):
@@ -143,26 +140,31 @@ class Door:
         self._log.say("unable", why=str(error), request_id=request_id)
         return as_api_error(error)
 
-    async def _key(self, text: str) -> Key | None:
+    async def _looked_up(self, raw: bytes, text: str) -> "_Known":
+        """What is known of the key that came with a call. Raises ApiError where it is none. `raw`: as of `_raw`."""
+        if not text:
+            message = (
+                "No key came with the call. Send `Authorization: Bearer hr_...` or `x-api-key: hr_...`; "
+                "`halfrate keys create NAME` makes one."
+            )
+            raise ApiError(401, message, code="invalid_api_key")
         now = self._now()
-        known = self._known.get(text)
-        if known is not None and now < known[1]:
-            return known[0]
         key = await asyncio.to_thread(self._authenticate, text)
         if key is None:
-            self._known.pop(text, None)
-            return None
-        self._known[text] = (key, now + _REMEMBERED)
-        self._known.move_to_end(text)
-        if len(self._known) > _MOST_REMEMBERED:
-            self._known.popitem(last=False)
-        return key
+            self._known.pop(raw, None)
+            message = "The key that came with the call is none of this gateway's, or not any more."
+            raise ApiError(401, message, code="invalid_api_key")
+        known = _Known(key, key.all_tags, now + _REMEMBERED)
+        # What the header says has to be the key, and not only to stand before another that does.
+        if text.encode("latin-1") in raw:
+            self._known[raw] = known
+            self._known.move_to_end(raw)
+            if len(self._known) > _MOST_REMEMBERED:
+                self._known.popitem(last=False)
+        return known
 
-    def _count(self, key: Key) -> None:
+    def _count(self, key: Key, most: int) -> None:
         """Take one call of what the key may make in a minute, which comes back evenly over the minute."""
-        most = key.requests_per_minute
-        if most is None:
-            return
         now = self._now()
         left, at = self._allowances.get(key.id, (float(most), now))
         left = min(float(most), left + (now - at) * most / _MINUTE)
@@ -172,6 +174,17 @@ class Door:
             message = f"This key may make {most:,} calls a minute. Try again in {wait} s."
             raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": str(wait)})
         self._allowances[key.id] = (left - 1, now)
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """A key that was found good; `tags`: what is booked of it."""
+
+    key: Key
+    tags: dict[str, str]
+    until: float
+
+    def __repr__(self) -> str:
+        return f"_Known({self.key.id})"
 
 
 def surface_of(path: str, headers: Mapping[bytes, bytes]) -> Surface:
@@ -186,6 +199,12 @@ def surface_of(path: str, headers: Mapping[bytes, bytes]) -> Surface:
     if path.startswith(_OPENAI_ALONE) or b"anthropic-version" not in headers:
         return "openai"
     return "anthropic"
+
+
+def _raw(headers: Mapping[bytes, bytes]) -> bytes:
+    """The key that a call came with, as it was written, and in which of the two headers."""
+    own = headers.get(b"x-api-key")
+    return b"k" + own if own else b"a" + headers.get(b"authorization", b"")
 
 
 def presented(headers: Mapping[bytes, bytes]) -> str:

@@ -1,41 +1,43 @@
 """Calls in real time that the gateway passes on: what each costs, and how that comes into the ledger.
 
-A call is written to a log as soon as it is known what it used, before its caller has all of the answer: a process that
-is killed forgets no call that was answered. From the log calls come into the ledger, added up by day, tags, account,
-model and tier. How far a log is booked is recorded in the same transaction, so no line is booked twice or forgotten.
+An attempt at a call is written to a log before it is sent, and again as soon as it is known what it used (see
+`call_log`). From the log calls come into the ledger, added up by day, tags, account, model and tier. How far a log is
+booked is recorded in the same transaction, so no line is booked twice or forgotten. When a log's writer is gone, what
+has begun and has no end is booked as a doubt in the transaction that closes the log, and so once as well.
 
-The log is the one that `halfrate audit` reads: a line of JSON a call, without anything that was sent or answered.
+The log is the one that `halfrate audit` reads: JSON, a line each, without anything that was sent or answered.
 """
 
+import contextlib
 import datetime
 import functools
 import hashlib
-import os
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from halfrate.base.errors import StorageError
-from halfrate.base.ids import new_token, shard_id
+from halfrate.base.ids import shard_id
 from halfrate.base.results import Billed, Tokens
 from halfrate.base.types import JobPrices, RequestSpec, Usage
 from halfrate.core.job import Forecast, Job, JobState
 from halfrate.core.lifecycle import Shard, State
 from halfrate.core.pricing import JobPricing
 from halfrate.providers.base import place_of
+from halfrate.service.call_log import LogFile, followed, unfinished, writers
 from halfrate.service.prices import job_prices
-from halfrate.store.calls import CallBook, Entry
-from halfrate.usage.gateway import Logged, LoggedTokens, line
+from halfrate.store.calls import CallBook, Entry, Progress
+from halfrate.usage.gateway import BEGUN, LoggedTokens
 
-_MOST_BYTES: Final = 64 << 20
-"""Of a log, before the next is begun."""
 _KEPT: Final = 35 * 86_400.0
 """Seconds that a log is kept which is in the ledger: an audit looks at a month."""
 _DAY: Final = 86_400.0
 _PREFIX: Final = "calls-"
-_KINDS: Final = Usage.__struct_fields__
+_counts: Final = operator.attrgetter(*Usage.__struct_fields__)
+"""The tokens of a call in the order in which the ledger has them."""
 
 
 class Bill(msgspec.Struct, frozen=True):
@@ -65,61 +67,6 @@ def pricing_of(provider: str, model: str, day: str) -> JobPricing:
     return JobPricing(job_prices(provider, [model], day))
 
 
-class CallLog:
-    """Writes one process's calls. Whole lines, each with one call of the system: a process that is killed leaves none
-    in part, and lines of several threads do not mix."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._handle = -1
-        self._size = 0
-        self._waiting: list[bytes] = []
-        self.path: Path | None = None
-
-    def add(self, call: Logged) -> None:
-        """Raises StorageError where it cannot be written. It is kept, and written with the next."""
-        self._waiting.append(line(call))
-        self.check()
-
-    def check(self) -> None:
-        """Write what could not be written before. Raises StorageError where it still cannot be."""
-        while self._waiting:
-            self._write(self._waiting[0])
-            del self._waiting[0]
-
-    def _write(self, data: bytes) -> None:
-        try:
-            if self._handle < 0 or self._size > _MOST_BYTES:
-                self._begin()
-            written = os.write(self._handle, data)
-        except OSError as error:
-            raise self._unwritten(str(error.strerror)) from error
-        if written != len(data):
-            raise self._unwritten("no room for a whole line")
-        self._size += written
-
-    def _unwritten(self, why: str) -> StorageError:
-        # What stands there in part is followed by another log, so that no line is glued to it.
-        self.close()
-        return StorageError(
-            f"{self.path or self.folder} cannot be written ({why}). {len(self._waiting)} calls were answered that are "
-            "not in the ledger yet: make room."
-        )
-
-    def close(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def _begin(self) -> None:
-        self.close()
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = self.folder / f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{new_token()}.jsonl"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._handle = os.open(self.path, flags, 0o600)
-        self._size = 0
-
-
 class Bookkeeper:
     """Brings what the logs of a folder say into the ledger. Several processes may do so at once."""
 
@@ -128,47 +75,123 @@ class Bookkeeper:
         self._folder = folder
 
     def book(self) -> int:
-        """Book every whole line that is not booked yet; how many calls that were.
+        """Book every whole line that is not booked yet, and as a doubt every attempt that has no end and whose writer
+        is gone; how many calls that were.
 
-        Raises StorageError for a line that is none of ours: a log that was tampered with is not guessed at.
+        Raises StorageError for a line that is none of ours, when all the other logs are booked: a log that was tampered
+        with is not guessed at.
         """
-        return sum(self._book_log(path) for path in sorted(self._folder.glob("*.jsonl")))
+        # Looked for before it is asked what is known of them: what another process has swept since is not opened.
+        found = writers(self._folder)
+        known = self._book.progress()
+        calls = 0
+        trouble: StorageError | None = None
+        for files in found:
+            for file in files:
+                progress = known.get(file.name, Progress())
+                try:
+                    if not progress.closed:
+                        calls += self._book_log(file, progress.booked, last=file is files[-1])
+                except StorageError as error:
+                    trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+        return calls
 
     def sweep(self, now: float) -> int:
         """Remove logs that are old and in the ledger; how many that were."""
+        found = writers(self._folder)
+        known = self._book.progress()
         removed = 0
-        for path in sorted(self._folder.glob("*.jsonl")):
-            facts = path.stat()
-            if now - facts.st_mtime > _KEPT and self._book.booked(path.name) >= facts.st_size:
-                path.unlink(missing_ok=True)
-                self._book.forget(path.name)
-                removed += 1
+        for file in (file for files in found for file in files):
+            progress = known.get(file.name, Progress())
+            with _on_disk(file.path):
+                facts = file.path.stat()
+                whole = progress.closed or (file.writer is None and progress.booked >= facts.st_size)
+                if whole and now - facts.st_mtime > _KEPT:
+                    file.path.unlink(missing_ok=True)
+                    self._book.forget(file.name)
+                    removed += 1
+        for path in unfinished(self._folder):
+            with _on_disk(path):
+                if now - path.stat().st_mtime > _DAY:
+                    path.unlink(missing_ok=True)
         return removed
 
-    def _book_log(self, path: Path) -> int:
-        since = self._book.booked(path.name)
-        if path.stat().st_size <= since:
-            return 0
-        sums: dict[_Kind, _Sum] = {}
-        calls, until = 0, since
-        for call, end in _calls(path, since):
-            until = end
-            if not _paid_here(call):
-                continue
-            calls += 1
-            kind = _kind(call)
-            found = sums.get(kind)
-            if found is None:
-                found = sums[kind] = _Sum(kind)
-            found.add(call)
-        if until == since:
-            return 0
-        entries = [one.entry() for one in sums.values()]
-        return calls if self._book.book(path.name, since, until, entries) else 0
+    def _book_log(self, file: LogFile, since: int, *, last: bool) -> int:
+        """`last`: of its writer's, as far as could be seen. Those before it are over."""
+        over = gone = False
+        until = since
+        sums = _Sums()
+        with _on_disk(file.path):
+            if file.writer is not None:
+                over = not last or file.left()
+                # Between the two looks its writer may have gone on to another, and has let go of this one for that.
+                gone = last and over and not followed(file)
+            if not over and file.path.stat().st_size <= since:
+                return 0
+            for text, end in _lines(file.path, since):
+                if not text.startswith(BEGUN):
+                    sums.add(_understood(_call, text, file.path, until))
+                until = end
+            if gone:
+                for text, at in _without_end(file.path):
+                    call = _understood(_call, text, file.path, at)
+                    call.doubt = True
+                    sums.add(call)
+            if until == since and not over:
+                return 0
+            # What is swept at this moment is closed, and so refused.
+            booked = self._book.book(file.name, since, until, sums.entries(), closing=over)
+            return sums.calls if booked else 0
+        return 0
 
 
-def _calls(path: Path, since: int) -> Iterator[tuple[Logged, int]]:
-    """Calls from byte `since` on, each with where its line ends. A line that is still being written is left."""
+@contextlib.contextmanager
+def _on_disk(path: Path) -> Generator[None]:
+    """What the disk says of a log that another process may sweep, or that cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be read ({error.strerror}): what it says is not in the ledger."
+        ) from error
+
+
+class _Mark(msgspec.Struct, gc=False):
+    """What of a line tells which attempt it is of."""
+
+    begun: int | None = None
+    ended: int | None = None
+
+
+class _Call(msgspec.Struct, gc=False):
+    """What of a line comes into the ledger. See `usage.gateway.Logged`."""
+
+    time: str = ""
+    tags: msgspec.Raw = msgspec.Raw(b"{}")
+    account: str | None = None
+    model: str | None = None
+    tier: str | None = None
+    tokens: LoggedTokens = LoggedTokens()
+    cost_picodollars: int | None = None
+    realtime_picodollars: int | None = None
+    uncached_picodollars: int | None = None
+    doubt: bool = False
+    status: int | None = None
+
+
+_mark = msgspec.json.Decoder(_Mark).decode
+_call = msgspec.json.Decoder(_Call).decode
+_tags = msgspec.json.Decoder(dict[str, str]).decode
+_Meaning = TypeVar("_Meaning")
+
+
+def _lines(path: Path, since: int) -> Iterator[tuple[bytes, int]]:
+    """Lines from byte `since` on, each with where it ends. One that is still being written is left, and so is what a
+    writer that died has left of one."""
     at = since
     with path.open("rb") as stream:
         stream.seek(since)
@@ -176,16 +199,35 @@ def _calls(path: Path, since: int) -> Iterator[tuple[Logged, int]]:
             if not text.endswith(b"\n"):
                 return
             at += len(text)
-            try:
-                yield msgspec.json.decode(text, type=Logged), at
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise StorageError(
-                    f"{path}, at byte {at - len(text)}: {error}. This is no line of a log of calls; nothing of this "
-                    "log from here on comes into the ledger. Remove the line."
-                ) from error
+            yield text, at
 
 
-def _paid_here(call: Logged) -> bool:
+def _understood(decode: Callable[[bytes], _Meaning], text: bytes, path: Path, at: int) -> _Meaning:
+    """Raises StorageError."""
+    try:
+        return decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StorageError(
+            f"{path}, at byte {at}: {error}. This is no line of a log of calls; nothing of this log from here on comes "
+            "into the ledger. Remove the line."
+        ) from error
+
+
+def _without_end(path: Path) -> list[tuple[bytes, int]]:
+    """The beginnings of the attempts that have no end in a log, each with where it stands."""
+    under_way: dict[int, tuple[bytes, int]] = {}
+    at = 0
+    for text, end in _lines(path, 0):
+        mark = _understood(_mark, text, path, at)
+        if mark.begun is not None:
+            under_way[mark.begun] = (text, at)
+        elif mark.ended is not None:
+            under_way.pop(mark.ended, None)
+        at = end
+    return list(under_way.values())
+
+
+def _paid_here(call: _Call) -> bool:
     """Whether it is a matter of the ledger: not what was refused, nor what went to a caller's own account."""
     return bool(call.account) and (call.doubt or (call.status or 200) < 400)
 
@@ -207,15 +249,41 @@ class _Kind(NamedTuple):
         return _PREFIX + hashlib.blake2b(told, digest_size=10).hexdigest()
 
 
-def _kind(call: Logged) -> _Kind:
-    return _Kind(
-        call.time[:10],
-        tuple(sorted(call.tags.items())),
-        call.account or "",
-        call.model or "",
-        call.tier or "standard",
-        call.doubt,
-    )
+class _Sums:
+    """Calls, added up by what tells them apart in the ledger. `calls`: how many of them are a matter of it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._sums: dict[_Kind, _Sum] = {}
+        self._known: dict[tuple[object, ...], _Sum] = {}
+
+    def add(self, call: _Call) -> None:
+        if not _paid_here(call):
+            return
+        self.calls += 1
+        # Most calls are as others were: what they have in common is understood once.
+        written = (call.time[:10], bytes(call.tags), call.account, call.model, call.tier, call.doubt)
+        found = self._known.get(written)
+        if found is None:
+            found = self._known[written] = self._sum(call)
+        found.add(call)
+
+    def entries(self) -> list[Entry]:
+        return [one.entry() for one in self._sums.values()]
+
+    def _sum(self, call: _Call) -> "_Sum":
+        kind = _Kind(
+            call.time[:10],
+            tuple(sorted(_tags(call.tags).items())),
+            call.account or "",
+            call.model or "",
+            call.tier or "standard",
+            call.doubt,
+        )
+        found = self._sums.get(kind)
+        if found is None:
+            found = self._sums[kind] = _Sum(kind)
+        return found
 
 
 class _Sum:
@@ -225,19 +293,17 @@ class _Sum:
         self._kind = kind
         self._rows = 0
         self._at = ""
-        self._usage = [0] * len(_KINDS)
+        self._usage = [0] * len(Usage.__struct_fields__)
         self._costs: list[int | None] = [0, 0, 0]
 
-    def add(self, call: Logged) -> None:
+    def add(self, call: _Call) -> None:
         self._rows += 1
         self._at = max(self._at, call.time)
-        tokens = call.tokens
-        for at, name in enumerate(_KINDS):
-            self._usage[at] += getattr(tokens, name)
-        costs = (call.cost_picodollars, call.realtime_picodollars, call.uncached_picodollars)
-        for at, cost in enumerate(costs):
-            known = self._costs[at]
-            self._costs[at] = None if known is None or cost is None else known + cost
+        self._usage = [*map(operator.add, self._usage, _counts(call.tokens))]
+        costs = self._costs
+        costs[0] = _plus(costs[0], call.cost_picodollars)
+        costs[1] = _plus(costs[1], call.realtime_picodollars)
+        costs[2] = _plus(costs[2], call.uncached_picodollars)
 
     def entry(self) -> Entry:
         kind = self._kind
@@ -258,6 +324,10 @@ class _Sum:
             kind.model, self._rows, Usage(*self._usage), cost, realtime_cost, kind.tier, uncached_cost
         )
         return Entry(job, shard, "doubt" if kind.doubt else "rows", billed, _moment(self._at))
+
+
+def _plus(sum_: int | None, cost: int | None) -> int | None:
+    return None if sum_ is None or cost is None else sum_ + cost
 
 
 def _job(kind: _Kind) -> Job:
@@ -295,15 +365,4 @@ def tokens_of(tokens: Tokens | None) -> LoggedTokens:
     if tokens is None:
         return LoggedTokens()
     # All of them but where they were used.
-    return LoggedTokens(
-        tokens[0],
-        tokens[1],
-        tokens[2],
-        tokens[3],
-        tokens[4],
-        tokens[5],
-        tokens[6],
-        tokens[7],
-        tokens[8],
-        tokens[9],
-    )
+    return LoggedTokens(*tokens[:10])

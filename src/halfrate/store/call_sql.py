@@ -4,14 +4,17 @@ from typing import Final
 
 from halfrate.store import sql
 
-BOOKED: Final = "SELECT booked FROM call_log WHERE id = :id"
+LOGS: Final = "SELECT id, booked, closed FROM call_log"
+"""How far every log is in the ledger."""
+
+BOOKED: Final = "SELECT booked, closed FROM call_log WHERE id = :id"
 """How far a log is in the ledger."""
 
 SET_BOOKED: Final = """
-INSERT INTO call_log (id, booked) VALUES (:id, :booked)
-ON CONFLICT (id) DO UPDATE SET booked = excluded.booked
+INSERT INTO call_log (id, booked, closed) VALUES (:id, :booked, :closed)
+ON CONFLICT (id) DO UPDATE SET booked = excluded.booked, closed = excluded.closed
 """
-"""Records how far a log is in the ledger."""
+"""Records how far a log is in the ledger, and whether that is all there will ever be of it."""
 
 DROP_LOG: Final = "DELETE FROM call_log WHERE id = :id"
 """Forgets a log."""

@@ -23,6 +23,7 @@ MIGRATIONS: Final = {
     7: "surfaces",
     8: "calls",
     9: "webhooks",
+    10: "closed_logs",
     11: "deferred",
 }
 """Number and name of every migration; the file is `migrations/<number, four digits>_<name>.sql`."""

@@ -1,10 +1,13 @@
-"""halfrate's own gateway log: JSONL, one object a call that ended, written as it ends.
+"""halfrate's own gateway log: JSONL, one object before an attempt at a call is sent, and one as it ends.
 
-Version 1. Fields that a call has nothing to say for are left out.
+Version 1. Fields that a call has nothing to say for are left out. A line with `begun` is of an attempt that has only
+begun; without one with the same number in `ended` behind it, nobody knows what became of it. A call that is tried at
+several models has several attempts.
 
 | Field | Meaning |
 | --- | --- |
 | `log` | `halfrate/1`: by this the log is known |
+| `begun`, `ended` | the number that the log's writer has given the attempt that begins, or has ended |
 | `time` | when the call came, ISO 8601 in UTC |
 | `id` | the request's id, as the caller got it |
 | `team`, `key` | whose key it was, and its name; never the key itself |
@@ -36,6 +39,9 @@ from halfrate.usage import values
 from halfrate.usage.formats import Format
 
 VERSION: Final = "halfrate/1"
+BEGUN: Final = b'{"log":"%b","begun":' % VERSION.encode()
+"""How the line of an attempt that has only begun begins."""
+_ENDED: Final = b'{"log":"%b","ended":' % VERSION.encode()
 _MOST: Final = 10**21
 """Picodollars that a call may cost: what is more is no cost."""
 
@@ -59,6 +65,8 @@ class Logged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A line of the log. `log` comes first."""
 
     log: str = ""
+    begun: int | None = None
+    ended: int | None = None
     time: str = ""
     id: str = ""
     team: str | None = None
@@ -116,7 +124,10 @@ def _kind(*given: Any) -> _Kind:
     )
 
 
-def _call(row: Logged) -> Call:
+def _call(row: Logged) -> Call | None:
+    if row.begun is not None:
+        # What became of it stands further down.
+        return None
     kind = _kind(
         *(row.provider, row.served, row.model, row.endpoint, row.job, row.team, row.key, row.tier, row.status)
     )
@@ -160,12 +171,61 @@ def _rows(_names: frozenset[str]) -> type[msgspec.Struct]:
 
 
 def _fits(names: frozenset[str]) -> bool:
-    return {"log", "time", "tokens"} <= names
+    return {"log", "time", "tokens"} <= names or {"log", "time", "begun"} <= names
 
 
 GATEWAY: Final = Format(
     name="halfrate", title="halfrate's gateway log", fits=_fits, rows=_rows, read=_call, inside=("calls",)
 )
+
+
+class Begun(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """What is known of an attempt before it is sent."""
+
+    team: str
+    key: str
+    tags: dict[str, str]
+    endpoint: str
+    account: str | None
+    provider: str
+    model: str
+
+
+class Ended(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """What is known of an attempt only when it has ended. `duration` is always there."""
+
+    duration: float
+    user: str | None = None
+    served: str | None = None
+    tier: str | None = None
+    stream: bool | None = None
+    tools: bool | None = None
+    tokens: LoggedTokens = LoggedTokens()
+    cost_picodollars: int | None = None
+    realtime_picodollars: int | None = None
+    uncached_picodollars: int | None = None
+    doubt: bool = False
+    first_token: float | None = None
+    status: int | None = None
+
+
+def facts(begun: Begun) -> bytes:
+    """What both lines of an attempt say, and those of all others like it, in their form."""
+    return _encode(begun)[1:-1]
+
+
+def begun_line(number: int, time: str, request_id: str, told: bytes) -> bytes:
+    """The beginning of an attempt as it stands in the log, with its newline. `told`: as of `facts`."""
+    return b'%b%d,"time":"%b","id":"%b",%b}\n' % (
+        BEGUN, number, time.encode(), request_id.encode(), told,
+    )  # fmt: skip
+
+
+def ended_line(number: int, time: str, request_id: str, told: bytes, ended: Ended) -> bytes:
+    """The end of an attempt, of which the other arguments are as of its beginning."""
+    return b'%b%d,"time":"%b","id":"%b",%b,%b\n' % (
+        _ENDED, number, time.encode(), request_id.encode(), told, _encode(ended)[1:],
+    )  # fmt: skip
 
 
 def line(row: Logged) -> bytes:

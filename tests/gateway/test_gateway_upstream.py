@@ -375,6 +375,71 @@ def test_an_answer_that_nobody_reads_is_not_taken_in() -> None:
     asyncio.run(main())
 
 
+def test_who_waits_for_more_is_told_when_the_answer_is_hung_up_on() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab")
+        await reader.read()
+
+    async def go() -> None:
+        async with between(script) as (upstream, _):
+            response = await upstream.send(b"POST", b"/x", b"", b"{}", seconds=20.0)
+            assert await response.chunk() == b"ab"
+            more = asyncio.create_task(response.chunk())
+            await asyncio.sleep(0.01)
+            response.close()
+            with pytest.raises(Lost):
+                await asyncio.wait_for(more, 5)
+
+    asyncio.run(go())
+
+
+def test_many_at_once_each_get_their_own_answer() -> None:
+    """So many that requests wait for the end of a turn of the loop, and one after the other on a few connections."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            _, body = await request_of(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+    async def go() -> None:
+        async with between(script, most=20) as (upstream, server):
+
+            async def call(number: int) -> None:
+                response = await upstream.send(b"POST", b"/x", b"", b"%d" % number, seconds=20.0)
+                assert await response.read(100) == b"%d" % number
+
+            for _ in range(5):
+                await asyncio.gather(*map(call, range(100)))
+            assert server.connections <= 20
+
+    asyncio.run(go())
+
+
+def test_a_short_wait_is_kept_on_a_connection_that_has_waited_long() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(OK)
+        await request_of(reader)
+        await asyncio.sleep(0.3)
+        writer.write(OK)
+        await request_of(reader)
+        await reader.read()
+
+    async def go() -> None:
+        async with between(script) as (upstream, server):
+            for seconds in (60.0, 0.9):
+                response = await upstream.send(b"POST", b"/x", b"", b"{}", seconds=seconds)
+                assert await response.read(100) == b"ok"
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(Lost, match=r"nothing came for 0\.2 s"):
+                await upstream.send(b"POST", b"/x", b"", b"{}", seconds=0.2)
+            assert 0.15 < asyncio.get_running_loop().time() - began < 5
+            assert server.connections == 1
+
+    asyncio.run(go())
+
+
 def test_an_answer_that_is_larger_than_allowed_is_given_up() -> None:
     async def main() -> None:
         answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n" + b"x" * 100

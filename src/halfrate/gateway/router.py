@@ -16,7 +16,6 @@ from halfrate.gateway.booking import Attempt, Books, worst
 from halfrate.gateway.checks import Check, check_named
 from halfrate.gateway.errors import ApiError, invalid
 from halfrate.gateway.targets import NoTarget, Target, Targets
-from halfrate.providers.passing import Used
 
 _LONGEST_PAUSE: Final = 30.0
 """Seconds that are waited at most for a model that says when to come back."""
@@ -226,7 +225,7 @@ class Router:
                 # It was answered as well, in the same moment.
                 if isinstance(end.answer, Streamed):
                     end.answer.stream.close()
-                    end.attempt.doubt(Used(), 200)
+                    end.attempt.doubt(end.answer.relay.told(), 200)
                 path.append(f"{target.model}=200 too late")
                 before.append(end.attempt.cost)
             elif isinstance(end, Failed):

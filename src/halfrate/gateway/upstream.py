@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from halfrate.gateway.outbox import outbox_of
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 _HIGH: Final = 1 << 18
@@ -39,6 +41,8 @@ class Lost(Exception):
 class Response:
     """A response whose head is there. Read it to its end, or close it: its connection waits for that."""
 
+    __slots__ = ("_line", "_over", "headers", "status")
+
     def __init__(self, line: "_Line", status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._line = line
         self._over = False
@@ -59,6 +63,11 @@ class Response:
 
     async def read(self, limit: int) -> bytes:
         """All of the body. Raises Lost, also for one of more than `limit` bytes."""
+        if not self._over:
+            whole = self._line.whole(limit)
+            if whole is not None:
+                self._over = True
+                return whole
         parts: list[bytes] = []
         size = 0
         while part := await self.chunk():
@@ -101,7 +110,8 @@ class Upstream:
         self._path = parts.path.rstrip("/").encode()
         self._connect = connect
         self._named = parts.netloc.rpartition("@")[2].encode()
-        self._room = asyncio.Semaphore(most)
+        self._most = self._places = most
+        self._in_line: deque[asyncio.Future[None]] = deque()
         self._idle: deque[tuple[_Line, float]] = deque()
         self._lines: set[_Line] = set()
 
@@ -114,18 +124,46 @@ class Upstream:
         request = b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
             method, self._path, path, self._named, head, len(body), body,
         )  # fmt: skip
-        await self._room.acquire()
+        if self._places:
+            self._places -= 1
+        else:
+            await self._place()
         try:
             line = self._kept() or await self._connected()
-            line.lease(self._room)
         except BaseException:
-            self._room.release()
+            self.release()
             raise
         try:
             return await line.ask(request, seconds)
         except BaseException:
             line.hang_up()
             raise
+
+    async def _place(self) -> None:
+        """Wait for one of the places there are."""
+        turn = asyncio.get_running_loop().create_future()
+        self._in_line.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                # It had come, and nobody takes it.
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """A place is free: whoever waits first has it."""
+        while self._in_line:
+            turn = self._in_line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._places += 1
+
+    @property
+    def under_way(self) -> int:
+        """Requests that were sent, or are about to be, and whose answer is not read."""
+        return self._most - self._places
 
     def close(self) -> None:
         """Hang up on everything."""
@@ -135,10 +173,9 @@ class Upstream:
 
     def _kept(self) -> "_Line | None":
         """The connection that was used last, if it is still there."""
-        now = asyncio.get_running_loop().time()
         while self._idle:
             line, since = self._idle.pop()
-            if line.alive and now - since < _IDLE:
+            if line.alive and line.loop.time() - since < _IDLE:
                 return line
             line.hang_up()
         return None
@@ -166,7 +203,7 @@ class Upstream:
 
     def keep(self, line: "_Line") -> None:
         """A connection is free again."""
-        self._idle.append((line, asyncio.get_running_loop().time()))
+        self._idle.append((line, line.loop.time()))
 
     def gone(self, line: "_Line") -> None:
         """A connection has ended."""
@@ -177,46 +214,46 @@ class _Line(asyncio.Protocol):
     """One connection, with at most one request on it at a time."""
 
     def __init__(self, owner: Upstream) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.alive = True
         self._owner = owner
         self._transport: asyncio.Transport | None = None
+        self._outbox = outbox_of(self.loop)
         self._parser = httptools.HttpResponseParser(self)
-        self._room: asyncio.Semaphore | None = None
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._asked = False
+        self._placed = False
         self._seconds = 0.0
-        self._reset()
-        self.alive = True
-
-    def _reset(self) -> None:
+        self._late_at = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+        self._why = ""
+        # Of one response; see `_done`.
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
-        self._chunks: deque[bytes] = deque()
+        self._head: asyncio.Future[Response] | None = None
+        self._response: Response | None = None
+        self._lasting = False
+        self._chunks: list[bytes] = []
         self._waiting = 0
         self._paused = False
-        self._complete = False
-        self._lasting = False
-        self._asked = False
-        self._why = ""
-        self._response: Response | None = None
-        self._head: asyncio.Future[Response] | None = None
         self._more: asyncio.Future[None] | None = None
+        self._complete = False
 
     # ------------------------------------------------------------ what callers do
 
-    def lease(self, room: asyncio.Semaphore) -> None:
-        """The connection is somebody's now, who has taken one of the places there are."""
-        self._room = room
+    def ask(self, request: bytes, seconds: float) -> "asyncio.Future[Response]":
+        """Write a request; the head of its response, once it is there. Raises NotSent.
 
-    async def ask(self, request: bytes, seconds: float) -> Response:
-        """Write a request and wait for the head of its response."""
+        The connection is taken by that, with the place that its caller has.
+        """
+        self._asked = self._placed = True
         if self._transport is None or not self.alive:
             raise NotSent("the connection was closed")
-        self._asked = True
         self._seconds = seconds
-        self._head = self._loop.create_future()
-        self._timer = self._loop.call_later(seconds, self._late)
-        self._transport.write(request)
-        return await self._head
+        self._head = self.loop.create_future()
+        self._expect()
+        self._outbox.write(self._transport, request, self._owner.under_way)
+        return self._head
 
     async def chunk(self) -> bytes:
         while not self._chunks:
@@ -225,28 +262,35 @@ class _Line(asyncio.Protocol):
                 return b""
             if not self.alive:
                 raise Lost(self._why or "the connection broke in the middle of the answer")
-            self._more = self._loop.create_future()
-            self._timer = self._loop.call_later(self._seconds, self._late)
+            self._more = self.loop.create_future()
+            self._expect()
             try:
                 await self._more
             finally:
-                self._quiet()
+                self._late_at = 0.0
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
+        self._chunks = []
         self._waiting = 0
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
         return data
 
+    def whole(self, limit: int) -> bytes | None:
+        """All of the body, where it is there already and nothing of it was taken; it is read to its end by that."""
+        if not self._complete or self._paused or self._waiting > limit:
+            return None
+        chunks = self._chunks
+        self._done()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
     def drop(self, response: Response) -> None:
         if self._response is response:
             self.hang_up()
 
     def hang_up(self) -> None:
-        self.alive = False
         self._free()
-        self._owner.gone(self)
+        self._dead()
         if self._transport is not None:
             self._transport.abort()
 
@@ -260,10 +304,15 @@ class _Line(asyncio.Protocol):
             # Something that nobody asked for: the other side is out of step, or says that it closes.
             self.hang_up()
             return
+        if self._response is None:
+            self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._broken(f"the answer is no HTTP: {error}")
+        else:
+            if self._response is None and self._head_size > _HEAD:
+                self._broken("the answer's headers are too large")
 
     def eof_received(self) -> bool:
         if self._asked and self._response is not None and not self._complete:
@@ -275,8 +324,7 @@ class _Line(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.alive = False
-        self._owner.gone(self)
+        self._dead()
         if self._asked and not self._complete:
             self._broken(str(exc) if exc is not None else "the connection was closed before the answer")
 
@@ -287,24 +335,25 @@ class _Line(asyncio.Protocol):
             self._broken("two answers came to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value)
-        if self._head_size > _HEAD:
-            self._broken("the answer's headers are too large")
-            return
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
             # Something in advance, as 100 or 103.
-            self._headers.clear()
+            self._headers = []
             return
         # Asked later, the parser would speak of an answer that it has not seen.
         self._lasting = self._parser.should_keep_alive()
-        self._response = Response(self, status, self._headers)
-        self._quiet()
+        headers, self._headers = self._headers, []
+        # Of what came until now a part may be of the body.
+        if self._head_size > _HEAD and sum(len(name) + len(value) for name, value in headers) > _HEAD:
+            self._broken("the answer's headers are too large")
+            return
+        response = self._response = Response(self, status, headers)
+        self._late_at = 0.0
         if self._head is not None and not self._head.done():
-            self._head.set_result(self._response)
+            self._head.set_result(response)
 
     def on_body(self, body: bytes) -> None:
         if self._complete:
@@ -314,33 +363,49 @@ class _Line(asyncio.Protocol):
         if self._waiting > _HIGH and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._more is not None:
+            self._wake()
 
     def on_message_complete(self) -> None:
-        if self._response is None:
-            return
-        self._ended()
+        if self._response is not None:
+            self._ended()
 
     # ------------------------------------------------------------ parts
 
     def _ended(self) -> None:
         self._complete = True
-        self._wake()
+        if self._more is not None:
+            self._wake()
 
     def _wake(self) -> None:
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
 
-    def _quiet(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _expect(self) -> None:
+        """From now on something is to come within so many seconds.
 
-    def _late(self) -> None:
-        self._broken(f"nothing came for {self._seconds:g} s")
+        A timer that is set and taken back costs more than the rest of this file. So one is left where it is, and asks
+        when it goes off what is waited for then.
+        """
+        self._late_at = late_at = self.loop.time() + self._seconds
+        if self._alarm is not None:
+            if self._alarm_at <= late_at:
+                return
+            self._alarm.cancel()
+        self._alarm_at = late_at
+        self._alarm = self.loop.call_at(late_at, self._look)
+
+    def _look(self) -> None:
+        self._alarm = None
+        if not self._late_at:
+            return
+        if self._late_at <= self._alarm_at:
+            self._broken(f"nothing came for {self._seconds:g} s")
+        else:
+            self._alarm_at = self._late_at
+            self._alarm = self.loop.call_at(self._late_at, self._look)
 
     def _broken(self, why: str) -> None:
-        self._quiet()
         self._why = self._why or why
         self.alive = False
         if self._head is not None and not self._head.done():
@@ -348,25 +413,37 @@ class _Line(asyncio.Protocol):
         self._wake()
         self.hang_up()
 
+    def _dead(self) -> None:
+        self.alive = False
+        self._owner.gone(self)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
     def _free(self) -> None:
         """Give back the place that was taken for a request."""
-        self._quiet()
-        room, self._room = self._room, None
-        if room is not None:
-            room.release()
+        self._late_at = 0.0
+        if self._placed:
+            self._placed = False
+            self._owner.release()
 
     def _done(self) -> None:
         """The response was read to its end."""
         if self._response is None:
             return
-        reusable = self.alive and self._lasting
-        self._free()
-        if reusable:
-            self._reset()
-            self._owner.keep(self)
-        else:
-            self._response = None
+        self._response = None
+        if not (self.alive and self._lasting):
             self.hang_up()
+            return
+        self._headers = []
+        self._head_size = 0
+        self._chunks = []
+        self._waiting = 0
+        self._more = None
+        self._complete = False
+        self._asked = False
+        self._free()
+        self._owner.keep(self)
 
 
 def encoded(headers: Headers) -> bytes:

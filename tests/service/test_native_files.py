@@ -165,8 +165,8 @@ def test_anthropics_requests_are_refused_where_nothing_can_be_chatted_with(
 
 def test_other_endpoints_of_openais_are_refused(office: Offices) -> None:
     desk = office("anthropic")
-    line = {**openai_line(0), "url": "/v1/responses", "body": {"model": "gpt-4.1-mini", "input": "hi"}}
-    with pytest.raises(UsageError, match="chat completions alone"):
+    line = {**openai_line(0), "url": "/v1/embeddings", "body": {"model": "m", "input": "hi"}}
+    with pytest.raises(UsageError, match="chat completions and responses alone"):
         desk.submit(desk.ask(input=write_lines(desk.folder / "b.jsonl", [line]), prompt=None))
 
 

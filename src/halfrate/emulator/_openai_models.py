@@ -316,7 +316,7 @@ def _responses(context: Context, body: Document, model: Model, ask: Ask) -> Answ
         "truncation": "disabled",
         "usage": {
             "input_tokens": tokens.prompt,
-            "input_tokens_details": _input_details(tokens),
+            "input_tokens_details": {"cached_tokens": tokens.cached, "cache_write_tokens": tokens.write_5m},
             "output_tokens": tokens.output,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": tokens.prompt + tokens.output,

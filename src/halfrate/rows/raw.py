@@ -5,7 +5,7 @@ import mmap
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain, count
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Final
 
@@ -50,14 +50,17 @@ def write_raw(
     form: RawForm,
     *,
     id_column: str | None = None,
-    render: Callable[[bytes, bytes, ResultRow], bytes] | None = None,
+    render: Callable[[bytes, bytes, ResultRow, bytes], bytes] | None = None,
+    requests: Iterator[bytes] | None = None,
 ) -> int:
     """Write one line a row, whole or not at all; return the number of rows.
 
-    `render`: makes a line of another form from one of the provider's, the user's id, and what the line says.
+    `render`: makes a line of another form from one of the provider's, the user's id, what the line says, and the row's
+    own of `requests`, b"" without them.
     The id is the batch file's own, else what `id_column` holds, else the row's number from 0.
     """
     ids = _ids(snapshot, id_column)
+    requests = repeat(b"") if requests is None else requests
     our_id = re.compile(rb'("%b"\s*:\s*)"hr-[0-9a-z]+-[0-9]+-[0-9]+-[0-9]+"' % form.id_field.encode())
     rows = 0
     with TargetFile(target) as file:
@@ -71,6 +74,7 @@ def write_raw(
                     name = next(ids, None)
                     if name is None:
                         raise mismatch(rows + slot, sum(shard.rows for shard in shards))
+                    request = next(requests, b"")
                     line = files.line(places[slot])
                     if line is None:
                         block.append(_not_run(name, form))
@@ -79,7 +83,7 @@ def write_raw(
                             our_id.sub(lambda match, name=name: match.group(1) + name, line, count=1)
                         )
                     else:
-                        block.append(render(line, name, files.meaning(places[slot], line)))
+                        block.append(render(line, name, files.meaning(places[slot], line), request))
                     size += len(block[-1])
                     if size > BLOCK:
                         file.write(b"".join(block))

@@ -33,7 +33,13 @@ class _Named(msgspec.Struct, gc=False):
     record_id: msgspec.Raw = msgspec.field(name="recordId", default=msgspec.Raw(b""))
 
 
+class _Request(msgspec.Struct, gc=False):
+    url: str
+    body: msgspec.Raw
+
+
 _named = msgspec.json.Decoder(_Named).decode
+_request = msgspec.json.Decoder(_Request).decode
 _object = msgspec.json.Decoder(Object).decode
 
 
@@ -58,6 +64,19 @@ def native_ids(path: Path) -> Iterator[list[bytes]]:
         ids = [bytes(line.custom_id) or bytes(line.key) or bytes(line.record_id) for line in found]
         yield [name or b'"%d"' % (row + n) for n, name in enumerate(ids)]
         row += len(ids)
+
+
+def asked_url(path: Path) -> str:
+    """The endpoint that a batch file in OpenAI's form asks."""
+    for lines in jsonl_lines(path):
+        return decoded(path, lines[:1], _request)[0].url
+    return ""
+
+
+def native_bodies(path: Path) -> Iterator[bytes]:
+    """The requests of a batch file in OpenAI's form."""
+    for lines in jsonl_lines(path):
+        yield from (bytes(line.body) for line in decoded(path, lines, _request))
 
 
 def jsonl_objects(path: Path) -> Iterator[list[Object]]:

@@ -54,6 +54,8 @@ _LIKE_A_TABLE: Final = frozenset({"rows", "vertex", "gemini", "bedrock"})
 """Forms of batch file that a table with a column of objects may look like: a prompt says which it is."""
 _FORMS_OF_CHAT: Final = frozenset({"openai", "anthropic"})
 """Forms of batch file that are translated where a provider takes another."""
+_ToChat: TypeAlias = Callable[[dict[str, Any], str], dict[str, Any]]
+"""Makes a chat in OpenAI's form of a request, for a model."""
 _PEEK = 1 << 16
 
 Rows: TypeAlias = Path | str | Iterable[Mapping[str, Any]] | object
@@ -457,35 +459,35 @@ class _Encoding:
 
     def _native(self, form: NativeForm, tee: Callable[[bytes], object]) -> None:
         facts = self._adapter.capabilities
-        translated = form in _FORMS_OF_CHAT and form != facts.native_form
-        mixed = not facts.one_model_per_batch and not translated
         table = NativeTable(
             self._source.stream,
             name=self._source.name,
             form=form,
             tee=tee,
             model=self.spec.model or None,
-            any_model=translated,
+            any_model=form in _FORMS_OF_CHAT and form != facts.native_form,
         )
         writer: RequestWriter | None = None
+        to_chat: _ToChat | None = None
         try:
             for block in table.blocks():
                 if writer is None:
                     endpoint: Endpoint = table.endpoint or self.spec.endpoint
-                    if translated:
-                        endpoint = self._translated_endpoint(form, endpoint)
+                    to_chat = self._to_chat(form, endpoint)
+                    if to_chat is not None:
+                        endpoint = "chat" if "chat" in facts.endpoints else facts.endpoints[0]
                     self.spec = msgspec.structs.replace(self.spec, endpoint=endpoint)
                     writer = self.writer = self._writer(endpoint, (b"", b""))
                 self.text_bytes += sum(map(len, block.bodies))
-                if translated:
-                    writer.add(self._translated(form, block), self.spec.model)
+                if to_chat is not None:
+                    writer.add(self._translated(to_chat, block), self.spec.model)
                     continue
                 self.models.update(block.models)
-                if mixed:
-                    writer.add(block.bodies)
-                else:
+                if facts.one_model_per_batch:
                     for model, bodies, inputs in block.runs():
                         writer.add(bodies, model, inputs)
+                else:
+                    writer.add(block.bodies)
             self.writer.cut()
         finally:
             if writer is not None:
@@ -493,31 +495,40 @@ class _Encoding:
         if len(self.models) == 1:
             self.spec = msgspec.structs.replace(self.spec, model=next(iter(self.models)))
 
-    def _translated_endpoint(self, form: NativeForm, endpoint: Endpoint) -> Endpoint:
+    def _to_chat(self, form: NativeForm, endpoint: Endpoint) -> _ToChat | None:
+        """How requests become chats of OpenAI's, the form by which all others are reached; None where they go as they
+        are. Raises UsageError for those that cannot."""
         facts = self._adapter.capabilities
-        if form == "openai" and endpoint != "chat":
+        responses = (
+            endpoint == "responses" and "responses" not in facts.endpoints and "chat" in facts.endpoints
+        )
+        if form not in _FORMS_OF_CHAT or (form == facts.native_form and not responses):
+            return None
+        if form == "anthropic":
+            from halfrate.providers.translation.messages import to_chat
+
+            return to_chat
+        if endpoint == "responses":
+            from halfrate.providers.translation.responses import to_chat
+
+            return to_chat
+        if endpoint != "chat":
             raise UsageError(
                 f"{self._source.name} asks OpenAI's {endpoint}; what {facts.title} can be asked instead are chat "
-                "completions alone. Nothing was sent."
+                "completions and responses alone. Nothing was sent."
             )
-        return "chat" if "chat" in facts.endpoints else facts.endpoints[0]
+        return lambda body, model: body
 
-    def _translated(self, form: NativeForm, block: NativeBlock) -> list[bytes]:
-        """Bodies of OpenAI's or Anthropic's as the provider takes them. Raises InputError where one cannot be asked
-        there."""
+    def _translated(self, to_chat: _ToChat, block: NativeBlock) -> list[bytes]:
+        """Bodies as the provider takes them. Raises InputError where one cannot be asked there."""
         from halfrate.providers.translation import Untranslatable
-        from halfrate.providers.translation.messages import to_chat
 
         facts = self._adapter.capabilities
         model = self.spec.model
         bodies: list[bytes] = []
         for body, line in zip(block.bodies, block.lines, strict=True):
             try:
-                asked = msgspec.json.decode(body)
-                if form == "anthropic":
-                    # From one form into another by way of the one that all of them know.
-                    asked = to_chat(asked, model)
-                asked = self._adapter.from_openai(asked, model)
+                asked = self._adapter.from_openai(to_chat(msgspec.json.decode(body), model), model)
             except Untranslatable as fault:
                 row = self.writer.rows + len(bodies)
                 raise errors.untranslatable(

@@ -529,16 +529,26 @@ class Service:
         job = self.job(job_id)
         self.check_target(target)
         from halfrate.rows.raw import write_raw
+        from halfrate.rows.sources import asked_url, native_bodies
         from halfrate.service.rendering import rendering
 
-        form, render = rendering(job.spec.native, decoder(job.spec.provider), int(job.created_at))
+        spec, snapshot = job.spec, self._snapshot(job)
+        responses = (
+            spec.native == "openai"
+            and spec.endpoint != "responses"
+            and asked_url(snapshot.path).endswith("/responses")
+        )
+        form, render = rendering(
+            spec.native, decoder(spec.provider), int(job.created_at), responses=responses
+        )
         write_raw(
-            self._snapshot(job),
+            snapshot,
             self._raw_shards(job),
             target,
             form,
             id_column=job.spec.id_column,
             render=render,
+            requests=native_bodies(snapshot.path) if responses else None,
         )
         return target
 

@@ -1,5 +1,6 @@
 """Result lines in the form that a batch file came in, whichever provider ran its rows."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -9,33 +10,52 @@ from halfrate.base.results import Kind, ResultRow
 from halfrate.base.types import NativeForm, RawForm
 from halfrate.providers.base import Adapter
 
-Render: TypeAlias = Callable[[bytes, bytes, ResultRow], bytes]
-"""A line of another form from a provider's own, the user's id as JSON, and what the line says."""
+Render: TypeAlias = Callable[[bytes, bytes, ResultRow, bytes], bytes]
+"""A line of another form from a provider's own, the user's id as JSON, what the line says, and what the row asked."""
 
 _OPENAI: Final = RawForm()
 _NO_REASON: Final = "the provider gave no answer and no reason"
 _CANCELLED: Final = b',"result":{"type":"canceled"}}\n'
 
 
-def rendering(asked: NativeForm | None, adapter: Adapter, created: int) -> tuple[RawForm, Render | None]:
+def rendering(
+    asked: NativeForm | None, adapter: Adapter, created: int, *, responses: bool = False
+) -> tuple[RawForm, Render | None]:
     """How results are written for whoever gave a batch file of the form `asked`; no rendering where the provider's own
-    lines are of that form."""
+    lines are of that form.
+
+    `responses`: it asked for OpenAI's responses, and chats were run.
+    """
     facts = adapter.capabilities
     # xAI takes OpenAI's lines, and gives results of its own form.
     theirs = facts.native_form == "openai" and facts.raw.id_field == _OPENAI.id_field
+    if asked == "openai" and responses:
+        from halfrate.providers.translation.responses import to_response
+
+        def as_asked(answer: dict[str, Any], request: bytes) -> dict[str, Any]:
+            return to_response(answer, msgspec.json.decode(request))
+
+        return _OPENAI, functools.partial(_as_openai, adapter, created, as_asked)
     if asked == "openai" and not theirs:
-        return _OPENAI, lambda line, name, row: _as_openai(adapter, created, line, name, row)
+        return _OPENAI, functools.partial(_as_openai, adapter, created, lambda answer, _: answer)
     if asked == "anthropic" and facts.native_form != "anthropic":
-        form = RawForm("custom_id", _CANCELLED)
-        return form, lambda line, name, row: _as_anthropic(adapter, created, line, name, row)
+        return RawForm("custom_id", _CANCELLED), functools.partial(_as_anthropic, adapter, created)
     return facts.raw, None
 
 
-def _as_openai(adapter: Adapter, created: int, line: bytes, name: bytes, row: ResultRow) -> bytes:
+def _as_openai(
+    adapter: Adapter,
+    created: int,
+    as_asked: Callable[[dict[str, Any], bytes], dict[str, Any]],
+    line: bytes,
+    name: bytes,
+    row: ResultRow,
+    request: bytes,
+) -> bytes:
     """A line of an OpenAI batch's results."""
     answer = adapter.to_openai(line, created)
     if answer is not None:
-        return _response(name, 200, answer)
+        return _response(name, 200, as_asked(answer, request))
     message = row.error or _NO_REASON
     match row.kind:
         case Kind.EXPIRED | Kind.CANCELLED:
@@ -54,7 +74,9 @@ def _response(name: bytes, status: int, body: Mapping[str, Any]) -> bytes:
     return b'{"custom_id":%b,"response":%b,"error":null}\n' % (name, response)
 
 
-def _as_anthropic(adapter: Adapter, created: int, line: bytes, name: bytes, row: ResultRow) -> bytes:
+def _as_anthropic(
+    adapter: Adapter, created: int, line: bytes, name: bytes, row: ResultRow, _request: bytes
+) -> bytes:
     """A line of an Anthropic batch's results."""
     from halfrate.providers.translation.messages import to_message
 

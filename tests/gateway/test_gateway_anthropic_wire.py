@@ -116,13 +116,14 @@ def test_results_are_where_the_caller_found_the_gateway(office: Office, host: st
 
 def ended(office: Office, batch_id: str) -> None:
     """Nothing works on batches in an office; this says that one has come to its end."""
-    statement = (
-        "UPDATE surface_batch SET next_at = NULL, record = replace(replace(record, "
-        '\'"state":"validating"\', \'"state":"completed"\'), \'"times":{\', \'"times":{"completed":1e9,\') '
-        "WHERE id = :id"
-    )
-    params: Params = {"id": batch_id}
     with office.service.surfaces._connector.writing() as transaction:
+        found = transaction.fetch_one("SELECT record FROM surface_batch WHERE id = :id", {"id": batch_id})
+        assert found is not None
+        record = json.loads(found[0])
+        record["state"] = "completed"
+        record["times"]["completed"] = record["times"]["validating"]
+        statement = "UPDATE surface_batch SET next_at = NULL, record = :record WHERE id = :id"
+        params: Params = {"id": batch_id, "record": json.dumps(record)}
         assert transaction.execute(statement, params) == 1
 
 

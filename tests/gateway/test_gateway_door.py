@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 
 import httpx
 import pytest
@@ -90,3 +91,24 @@ def test_who_cannot_be_looked_up_is_told_to_come_again(error: HalfrateError) -> 
     assert answer.json()["error"]["type"] == "server_error"
     assert "secret" not in answer.text
     assert str(error) in text.getvalue()
+
+
+@pytest.mark.parametrize("path", ["\x85[31m", "\u2028x", "\r\n\x1b[2J", "\x9b31m", "plain"])
+def test_a_path_that_steers_a_terminal_is_spelled_out_in_the_log(path: str) -> None:
+    text = io.StringIO()
+    log = Log(SystemClock(), text)
+    log.call(method="GET", path=path, status=404, seconds=0.1, request_id="req_1", key="k", route=("a=200",))
+    line = text.getvalue()
+    assert line.isascii()
+    assert line.removesuffix("\n").isprintable()
+    assert json.loads(line) | {"at": 0} == {
+        "at": 0,
+        "event": "call",
+        "method": "GET",
+        "path": path,
+        "status": 404,
+        "ms": 100.0,
+        "request_id": "req_1",
+        "key": "k",
+        "route": ["a=200"],
+    }

@@ -1,5 +1,6 @@
 """The gateway's log: one line of JSON a call, with nothing in it that was sent or answered."""
 
+import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -55,7 +56,10 @@ class Log:
         self._write(event="defect", kind=type(error).__name__, at=frames[-8:], request_id=request_id)
 
     def _write(self, **facts: Any) -> None:
-        line = msgspec.json.encode({"at": round(self._clock.now(), 3), **facts}).decode()
+        line = msgspec.json.encode({"at": round(self._clock.now(), 3), **facts})
+        if not line.isascii():
+            # A path may hold what steers a terminal, or what some readers take for the end of a line.
+            line = json.dumps(msgspec.json.decode(line), separators=(",", ":")).encode()
         stream = self._stream or sys.stderr
-        stream.write(line + "\n")
+        stream.write(line.decode() + "\n")
         stream.flush()

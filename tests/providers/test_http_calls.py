@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import http.client
+import itertools
+import json
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ from halfrate.providers import http as module
 from halfrate.providers.answers import Answer
 from halfrate.providers.anthropic import Anthropic
 from halfrate.providers.base import Account, Blame, Call, CallRefused
+from halfrate.providers.bedrock_wire import AwsHttp
 from halfrate.providers.http import Http, Upload
 from halfrate.providers.openai import OpenAI
 
@@ -355,6 +359,51 @@ def test_a_key_that_an_error_repeats_is_masked() -> None:
     assert "[key]" in str(found)
     assert KEY not in str(found)
     assert KEY.encode() not in found.line
+
+
+@pytest.mark.parametrize(
+    "header", ["Authorization", "x-api-key", "api-key", "x-goog-api-key", "X-Amz-Security-Token"]
+)
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("kind", [Http, AwsHttp])
+def test_whatever_key_goes_with_a_call_is_masked_in_an_error(
+    kind: type[Http], header: str, *, signed: bool
+) -> None:
+    """The account's own, and those that calls are signed with, each for itself."""
+    tokens = (f"token-{number}-0123456789" for number in itertools.count())
+
+    def bearing(token: str) -> dict[str, str]:
+        return {header: f"Bearer {token}" if header == "Authorization" else token}
+
+    def answer(asked: Asked) -> bytes:
+        borne = re.search(rf"(?i)^{header}: (?:Bearer )?(\S+)", asked.head, re.MULTILINE)
+        assert borne
+        message = f"not with {borne[1]}, whatever {borne[1]} is"
+        return reply(
+            json.dumps({"error": {"message": message}, "message": message}).encode(), "403 Forbidden"
+        )
+
+    async def main() -> list[str]:
+        fixed = {} if signed else bearing(next(tokens))
+
+        def sign(_method: str, _url: str, _body: bytes | None) -> dict[str, str]:
+            return bearing(next(tokens))
+
+        http = kind(server.url, fixed, "OpenAI", sign=sign if signed else None)
+        said: list[str] = []
+        for _ in range(2):
+            with pytest.raises(Refused) as refused:
+                await http.send("GET", "/v1/x")
+            said.append(str(refused.value))
+        said.append((await post(http)).body.decode())
+        await http.close()
+        return said
+
+    with wire(answer) as server:
+        said = asyncio.run(main())
+    for text in said:
+        assert "not with [key], whatever [key] is" in text
+        assert "0123456789" not in text
 
 
 def test_calls_go_through_a_proxy_as_all_others_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from halfrate.base import pages
+from halfrate.base import direct, pages
 from halfrate.base.pages import Trail
 from halfrate.rows.target import TargetFile
 
 STRIDE = 1 << 20
+CHUNK = direct.CHUNK
 PIECE = os.urandom(100_000)
 Dropped = list[tuple[int, int]]
 
@@ -26,6 +27,7 @@ def dropped(monkeypatch: pytest.MonkeyPatch) -> Dropped:
     monkeypatch.setattr(pages, "_STRIDE", STRIDE)
     monkeypatch.setattr(pages, "_left", 0)
     monkeypatch.setattr(pages, "_advise", advise)
+    monkeypatch.setattr(direct, "_DIRECT", 0)
     return spans
 
 
@@ -37,9 +39,9 @@ def write(path: Path, pieces: int) -> None:
 
 
 def test_a_large_output_is_handed_back_as_it_is_written(tmp_path: Path, dropped: Dropped) -> None:
-    write(tmp_path / "out", 25)
-    assert dropped == [(0, 1_100_000), (0, 2_200_000)]
-    assert (tmp_path / "out").read_bytes() == PIECE * 25
+    write(tmp_path / "out", 50)
+    assert dropped == [(0, CHUNK), (0, 2 * CHUNK)]
+    assert (tmp_path / "out").read_bytes() == PIECE * 50
 
 
 def test_a_reader_hands_back_what_lies_behind_it(tmp_path: Path, dropped: Dropped) -> None:
@@ -56,10 +58,10 @@ def test_a_reader_hands_back_what_lies_behind_it(tmp_path: Path, dropped: Droppe
 def test_a_small_job_stays_in_the_cache(
     tmp_path: Path, dropped: Dropped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "_left", 2_000_000)
-    write(tmp_path / "out", 34)
-    # The first two strides are left there, and what they come to is more than may be left.
-    assert dropped == [(0, 3_300_000)]
+    monkeypatch.setattr(pages, "_left", CHUNK + 1)
+    write(tmp_path / "out", 64)
+    # The first two chunks are left there, and what they come to is more than may be left.
+    assert dropped == [(0, 3 * CHUNK)]
 
 
 def test_without_the_call_nothing_happens(

@@ -11,7 +11,6 @@
 A file under its own name is complete and synced: everything is written under another name and renamed.
 """
 
-import shutil
 from pathlib import Path
 
 from halfrate.base.errors import StorageError
@@ -34,6 +33,9 @@ class JobFiles:
             ) from error
 
     def remove(self) -> None:
+        # Here, because it brings all kinds of archives with it, and most jobs remove nothing.
+        import shutil
+
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def snapshot(self, form: InputFormat) -> Path:

@@ -1,5 +1,6 @@
 """The `halfrate` command: commands are imported when they are used, so that `--help` is quick."""
 
+import atexit
 import gc
 import importlib
 import sys
@@ -76,6 +77,8 @@ def main() -> NoReturn:
 
     # Rows are short-lived objects without cycles: looking for cycles among them every few hundred is waste.
     gc.set_threshold(100_000, 20, 20)
+    # When the process ends its memory goes with it: looking through all of that for cycles first is waste as well.
+    atexit.register(gc.freeze)
     try:
         code = app.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -6,7 +6,6 @@ more, and providers that nobody here has heard of. Keys stand in neither: the fi
 
 import os
 import string
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -132,8 +131,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     path = settings_path(environ)
     try:
-        with path.open("rb") as file:
-            raw = tomllib.load(file)
+        text = path.read_bytes()
     except FileNotFoundError:
         if environ.get(VARIABLE):
             raise SettingsError(
@@ -142,6 +140,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         return Settings()
     except OSError as error:
         raise SettingsError(f"{path} cannot be read ({error.strerror}). Nothing was sent.") from error
+    # Most have no such file, and reading none should cost nothing.
+    import tomllib
+
+    try:
+        raw = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is no TOML: {error}. Nothing was sent.") from error
     try:

@@ -5,7 +5,7 @@ Facts are from botocore 1.44.5 (services `bedrock` and `bedrock-runtime`, both s
 
 import http.client
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -64,10 +64,10 @@ def status_of(status: int, fault: Fault | None) -> int:
 class AwsHttp(Http):
     """Calls to AWS."""
 
-    def _refusal(self, response: http.client.HTTPResponse) -> Refused:
+    def _refusal(self, response: http.client.HTTPResponse, secrets: Sequence[str]) -> Refused:
         fault = fault_in(response.read(_ERROR_BODY), response.getheader(ERROR_TYPE))
         message = (fault and fault.message) or response.reason or "no reason given"
-        for secret in self._secrets:
+        for secret in secrets:
             message = message.replace(secret, "[key]")
         name = response.getheader("x-amzn-requestid")
         where = f" (request {name})" if name else ""

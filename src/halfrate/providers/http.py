@@ -13,19 +13,18 @@ thread while it waits for the answer; the threads are made as they are needed, a
 
 import asyncio
 import http.client
-import os
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from io import FileIO
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
+from halfrate.base.direct import DirectWriter, read_chunks
 from halfrate.base.errors import HELD_UP, UNREACHABLE, OutcomeUnknown, Refused, SettingsError, StorageError
-from halfrate.base.pages import Trail
 from halfrate.base.version import VERSION
 from halfrate.providers.answers import Answer, error_of, request_id, retry_after, told_status
 from halfrate.providers.connections import Idle, Line, keep_alive, proxy_for
@@ -37,6 +36,7 @@ Sign: TypeAlias = Callable[[str, str, bytes | None], Mapping[str, str]]
 
 _CHUNK: Final = 1 << 18
 _SENT_AT_ONCE: Final = 1 << 19
+"""Bytes of a file for which one timeout has to be enough."""
 _TRIES: Final = 4
 _LONGEST_RETRY_AFTER: Final = 120.0
 _ERROR_BODY: Final = 64 << 10
@@ -45,7 +45,9 @@ _CONNECT: Final = 30.0
 _THREADS: Final = 12
 _CALLS: Final = 256
 """Realtime calls under way at once, over all models of an account. More wait their turn."""
-_KEY_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key"})
+_KEY_HEADERS: Final = frozenset(
+    {"authorization", "x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token"}
+)
 _SHORTEST_KEY: Final = 12
 # What a broken connection, or a reply that is no HTTP, raises.
 _BROKEN: Final = (OSError, http.client.HTTPException)
@@ -72,24 +74,14 @@ class Upload(msgspec.Struct, frozen=True):
     def parts(self) -> Iterator[bytes | memoryview]:
         """All of it, in order; a part is to be used before the next is asked for."""
         yield self.head
-        buffer = memoryview(bytearray(_SENT_AT_ONCE))
         try:
-            file = self.path.open("rb", buffering=0)
+            with self.path.open("rb", buffering=0) as file:
+                for chunk in read_chunks(file):
+                    for at in range(0, len(chunk), _SENT_AT_ONCE):
+                        yield chunk[at : at + _SENT_AT_ONCE]
         except OSError as error:
             raise self._unreadable(error) from error
-        with file:
-            trail = Trail(file.fileno())
-            while got := self._read(file, buffer):
-                yield buffer[:got]
-                trail.add(got)
-            trail.drop()
         yield self.tail
-
-    def _read(self, file: FileIO, buffer: memoryview) -> int:
-        try:
-            return file.readinto(buffer) or 0
-        except OSError as error:
-            raise self._unreadable(error) from error
 
     def _unreadable(self, error: OSError) -> StorageError:
         return unreadable(self.path, error)
@@ -145,11 +137,6 @@ class Http:
         self._query = query
         self._sign = sign
         self._wrong_key = wrong_key
-        self._secrets = [
-            headers[name].rpartition(" ")[2]
-            for name in headers
-            if name.lower() in _KEY_HEADERS and len(headers[name]) >= _SHORTEST_KEY
-        ]
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"halfrate-{title}")
         self._callers: ThreadPoolExecutor | None = None
         self._idle = Idle()
@@ -286,8 +273,7 @@ class Http:
         def to_file(response: http.client.HTTPResponse) -> None:
             try:
                 with target.open("wb", buffering=0) as file:
-                    _copy(response, file.write)
-                    os.fsync(file.fileno())
+                    _copy(response, DirectWriter(file.fileno()))
                 if response.length:
                     raise http.client.IncompleteRead(b"", response.length)
             except _LocalError as trouble:
@@ -333,9 +319,9 @@ class Http:
         connection = self._connection(timeout, fresh=fresh)
         reusable = False
         try:
-            response = self._exchange(connection, method, path, body, more, in_time=in_time)
+            response, secrets = self._exchange(connection, method, path, body, more, in_time=in_time)
             if response.status >= 300:
-                raise self._refusal(response)
+                raise self._refusal(response, secrets)
             result = read(response)
             reusable = response.isclosed() and not response.will_close
         except _BROKEN as error:
@@ -360,8 +346,8 @@ class Http:
         try:
             if not line.take(connection):
                 raise _held_up()
-            response = self._exchange(connection, "POST", path, body, headers, in_time=in_time)
-            answer = self._answer(response, keep)
+            response, secrets = self._exchange(connection, "POST", path, body, headers, in_time=in_time)
+            answer = self._answer(response, secrets, keep)
             reusable = response.isclosed() and not response.will_close
         except _BROKEN as error:
             what = str(error) or type(error).__name__
@@ -374,10 +360,12 @@ class Http:
             self._give_back(connection, reusable=reusable)
         return answer
 
-    def _answer(self, response: http.client.HTTPResponse, keep: Sequence[str]) -> Answer:
+    def _answer(
+        self, response: http.client.HTTPResponse, secrets: Sequence[str], keep: Sequence[str]
+    ) -> Answer:
         body = _whole(response)
         if response.status >= 300:
-            for secret in self._secrets:
+            for secret in secrets:
                 body = body.replace(secret.encode(), b"[key]")
         kept = {name: value for name in keep if (value := response.getheader(name)) is not None}
         return Answer(
@@ -398,7 +386,8 @@ class Http:
         more: Mapping[str, str] | None = None,
         *,
         in_time: Callable[[], bool] = lambda: True,
-    ) -> http.client.HTTPResponse:
+    ) -> tuple[http.client.HTTPResponse, Sequence[str]]:
+        """Send a request; the beginning of its response, and the keys that went with it."""
         if not in_time():
             raise _held_up()
         headers = {**self._headers, **(more or {})}
@@ -420,7 +409,7 @@ class Http:
             # A server may refuse before it has read all, and hang up; then its reply says why.
             if connection.sock is None:
                 raise
-        return connection.getresponse()
+        return connection.getresponse(), _secrets_in(headers)
 
     # ------------------------------------------------------------ connections
 
@@ -477,9 +466,9 @@ class Http:
 
     # ------------------------------------------------------------ errors
 
-    def _refusal(self, response: http.client.HTTPResponse) -> Refused:
+    def _refusal(self, response: http.client.HTTPResponse, secrets: Sequence[str]) -> Refused:
         code, message = error_of(response.read(_ERROR_BODY))
-        for secret in self._secrets:
+        for secret in secrets:
             # What a provider repeats of a key must not end up in a log, or in the store.
             message = message.replace(secret, "[key]")
         name = request_id(response)
@@ -511,6 +500,16 @@ def _parts(body: bytes | Upload, in_time: Callable[[], bool]) -> Iterator[bytes 
         yield last[-1:]
 
 
+def _secrets_in(headers: Mapping[str, str]) -> list[str]:
+    """The keys and tokens that a call bears: those of the account, and those that it was signed with. Of a signature of
+    AWS's the token alone counts; the rest is good for that one call."""
+    return [
+        value.rpartition(" ")[2]
+        for name, value in headers.items()
+        if name.lower() in _KEY_HEADERS and len(value) >= _SHORTEST_KEY
+    ]
+
+
 def _held_up() -> Refused:
     return Refused("this process was held up, and did not send what it was about to", code=HELD_UP)
 
@@ -530,12 +529,18 @@ def _whole(response: http.client.HTTPResponse) -> bytes:
     return data
 
 
-def _copy(response: http.client.HTTPResponse, write: Callable[[memoryview], int]) -> None:
-    buffer = memoryview(bytearray(_CHUNK))
-    while count := response.readinto(buffer):
-        part = buffer[:count]
-        while part:
-            try:
-                part = part[write(part) :]
-            except OSError as error:
-                raise _LocalError(error) from error
+def _copy(response: http.client.HTTPResponse, target: DirectWriter) -> None:
+    """Write a body to a file, durably."""
+    while count := response.readinto(target.room()):
+        with _local():
+            target.took(count)
+    with _local():
+        target.sync()
+
+
+@contextmanager
+def _local() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _LocalError(error) from error

@@ -5,7 +5,7 @@ JSON string, so it is copied, not decoded and encoded again. That is where most 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
+from struct import Struct
 from typing import Any, BinaryIO, Literal, NoReturn, cast
 
 import msgspec
@@ -18,7 +18,9 @@ from halfrate.rows.values import escaped, why_not_json
 
 _BOM = b"\xef\xbb\xbf"
 _QUOTE = 34
-_first = itemgetter(0)
+_first = Struct("B").unpack_from
+_STRINGS = {(_QUOTE,)}
+"""What the values of a column begin with, all of which are strings."""
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -190,8 +192,7 @@ class JsonlTable:
     def _copied(self, objects: list[Any]) -> Sequence[Encoded]:
         """The commonest template, a column and nothing else: its strings go through without being touched."""
         values: list[msgspec.Raw] = [item.c0 for item in objects]
-        begins = bytes(map(_first, map(memoryview, values)))
-        if begins.count(_QUOTE) == len(values) and (self._allow_empty or min(map(len, values)) > 2):
+        if set(map(_first, values)) == _STRINGS and (self._allow_empty or min(map(len, values)) > 2):
             return values
         return [b'"%b"' % self._text(bytes(value), i, 0) for i, value in enumerate(values)]
 

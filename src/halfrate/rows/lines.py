@@ -1,11 +1,15 @@
-"""Lines of bytes, split on `\n` alone.
+"""Lines of a byte stream, read in blocks.
 
-U+2028, U+2029 and U+0085 are legal inside JSON strings; `str.splitlines` and several line readers break on
+U+2028, U+2029 and U+0085 are legal inside JSON strings; `str.splitlines` and several libraries take lines apart at
 them, which loses rows. Only the byte 0x0A ends a line of JSONL.
 """
 
+import io
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Final
+from mmap import mmap
+from typing import BinaryIO, Final, cast
+
+from halfrate.base.direct import read_chunks
 
 BLOCK: Final = 1 << 17
 """Bytes taken at a time: enough lines to spread the cost of a call, and little enough for the processor's cache."""
@@ -23,3 +27,25 @@ def line_blocks(
         if tee is not None:
             tee(b"".join(lines))
         yield lines
+
+
+def file_line_blocks(file: io.FileIO, *, block: int = BLOCK) -> Iterator[list[bytes]]:
+    """The same for all of an open file, which may be large, and is not read again soon."""
+    begun: list[bytes] = []
+    for chunk in read_chunks(file):
+        # A view cannot be searched, but what it is of can.
+        buffer = cast("mmap", chunk.obj)
+        at, stop = 0, len(chunk)
+        while at < stop:
+            end = buffer.rfind(b"\n", at, min(at + block, stop)) + 1
+            # A line may be longer than a block, and go on in the next chunk.
+            end = end or buffer.find(b"\n", at, stop) + 1
+            if not end:
+                begun.append(bytes(chunk[at:]))
+                break
+            whole = b"".join((*begun, chunk[at:end])) if begun else chunk[at:end]
+            yield io.BytesIO(whole).readlines()
+            begun.clear()
+            at = end
+    if begun:
+        yield [b"".join(begun)]

@@ -69,19 +69,17 @@ class OutcomeWriter:
         self._position += length
         self._waiting.append(record)
 
-    def add_all(self, slots: Sequence[int], kind: int, records: list[bytes]) -> None:
-        """The same for many rows of one kind."""
-        lengths = list(map(len, records))
-        if max(lengths, default=0) > LONGEST:
-            for slot, record in zip(slots, records, strict=True):
-                self.add(slot, kind, record)
-            return
+    def add_all(self, slots: Sequence[int], kind: int, lengths: Sequence[int], records: bytes) -> None:
+        """The same for many rows of one kind, whose records stand one after another and are so long."""
         index = self.index
+        told = lengths
+        if max(lengths, default=0) > LONGEST:
+            told = [length if length <= LONGEST else 0 for length in lengths]
         starts = itertools.accumulate(lengths, initial=self._position)
-        for slot, start, length in zip(slots, starts, lengths, strict=False):
+        for slot, start, length in zip(slots, starts, told, strict=False):
             index[slot] = start << PLACE | length << KIND | kind
-        self._position += sum(lengths)
-        self._waiting += records
+        self._position += len(records)
+        self._waiting.append(records)
 
     def flush(self) -> None:
         self._put(b"".join(self._waiting))

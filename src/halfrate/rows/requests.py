@@ -11,8 +11,8 @@ from typing import BinaryIO, TypeAlias, cast
 
 import msgspec
 
+from halfrate.base.direct import DirectWriter
 from halfrate.base.ids import row_prefix, shard_id
-from halfrate.base.pages import let_go
 from halfrate.base.types import Envelope, Framing, Limits
 from halfrate.rows import errors
 from halfrate.rows.lines import BLOCK, line_blocks
@@ -83,6 +83,7 @@ class RequestWriter:
             len(envelope.before) + widest + len(self._between) + len(self._after) + len(framing.separator)
         )
         self._file: BinaryIO | None = None
+        self._out: DirectWriter | None = None
         self._lead = b""
         self._model = ""
         self._first = 0
@@ -130,15 +131,14 @@ class RequestWriter:
 
     def cut(self) -> None:
         """End the shard that is being written; the next row begins a new one."""
-        if self._file is None:
+        if self._file is None or self._out is None:
             return
         if self.rows > self._first:
             self._put(self._after)
         self._put(self._framing.tail)
-        os.fsync(self._file.fileno())
-        let_go(self._file.fileno(), self._size, self._size)
+        self._out.sync()
         self._file.close()
-        self._file = None
+        self._file = self._out = None
         size = self._size
         rows = self.rows - self._first
         self.shards.append(ShardFile(len(self.shards), self._first, rows, size, self._model))
@@ -185,7 +185,7 @@ class RequestWriter:
         """Close what is open. The files are the caller's to remove."""
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._file = self._out = None
 
     def _fit(self, texts: Sequence[Encoded], start: int, inputs: list[int] | None) -> int:
         """Write as many of `texts[start:]` as the open shard has room for; return where it stopped."""
@@ -225,6 +225,7 @@ class RequestWriter:
         # The end of the row before, and the beginning of the next up to its text.
         self._lead = lead.replace(b"%", b"%%") + b"%d" + self._between.replace(b"%", b"%%")
         self._file = self._path_of(number).open("wb", buffering=0)
+        self._out = DirectWriter(self._file.fileno())
         self._first = self.rows
         self._size = 0
         self._inputs = 0
@@ -245,12 +246,8 @@ class RequestWriter:
         self.rows += len(texts)
 
     def _put(self, data: bytes) -> None:
-        if not data or self._file is None:
-            return
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-        self._size += len(data)
+        if self._out is not None:
+            self._size += self._out.write(data)
 
 
 def _amid_text(before: bytes) -> bool:

@@ -4,13 +4,12 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Final, Self
 
+from halfrate.base.direct import DirectWriter
 from halfrate.base.disk import sync_folder
 from halfrate.base.errors import StorageError, UsageError
-from halfrate.base.pages import Trail
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -30,7 +29,7 @@ class TargetFile:
             # A symbolic link keeps pointing where it does.
             self._place = Path(os.path.realpath(target))
             self._handle = self._open()
-            self._trail = Trail(self._handle, written=True) if self._temporary is not None else None
+            self._out = DirectWriter(self._handle) if self._temporary is not None else None
         except OSError as error:
             raise cannot_write(target, error) from error
 
@@ -44,13 +43,13 @@ class TargetFile:
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:
         """Write all of `data`."""
-        view = memoryview(data)
-        size = view.nbytes
+        view = memoryview(data).cast("B")
+        size = len(view)
         try:
+            if self._out is not None:
+                return self._out.write(view)
             while view:
                 view = view[os.write(self._handle, view) :]
-            if self._trail is not None:
-                self._trail.add(size)
         except OSError as error:
             raise cannot_write(self._target, error) from error
         return size
@@ -58,8 +57,8 @@ class TargetFile:
     def commit(self) -> None:
         """Make the file durable under its own name."""
         try:
-            if self._temporary is not None:
-                os.fsync(self._handle)
+            if self._out is not None:
+                self._out.sync()
             self._close()
             if self._temporary is not None:
                 self._temporary.replace(self._place)
@@ -77,10 +76,7 @@ class TargetFile:
             if not stat.S_ISREG(found.st_mode):
                 return os.open(self._place, os.O_WRONLY)
             mode = stat.S_IMODE(found.st_mode)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{self._place.name[:100]}.", suffix=".tmp", dir=self._place.parent
-        )
-        self._temporary = Path(name)
+        handle, self._temporary = _beside(self._place)
         os.fchmod(handle, mode)
         return handle
 
@@ -88,6 +84,15 @@ class TargetFile:
         if not self._closed:
             self._closed = True
             os.close(self._handle)
+
+
+def _beside(place: Path) -> tuple[int, Path]:
+    """A new file in the same folder, that nobody else can read: open for writing, and its path."""
+    while True:
+        # Not by `tempfile`, which takes longer to import than the rows of a small job take.
+        path = place.with_name(f".{place.name[:100]}.{os.urandom(6).hex()}.tmp")
+        with contextlib.suppress(FileExistsError):
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), path
 
 
 def cannot_write(target: Path, error: OSError) -> StorageError:

@@ -3,7 +3,6 @@
 import base64
 import datetime
 import decimal
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -102,7 +101,7 @@ def decode_text(value: bytes) -> str:
     try:
         return msgspec.json.decode(value, type=str)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        text: str = json.loads(value.decode(errors="replace"))
+        text: str = _loosely(value)
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -110,6 +109,9 @@ def why_not_json(line: bytes, fault: Exception) -> str:
     """What to tell somebody whose line is not JSON, as strictly taken as providers take it."""
     if isinstance(fault, RecursionError):
         return "this is nested too deeply to be read."
+    # Seldom needed, and not quick to import.
+    import json
+
     try:
         json.loads(line)
     except (ValueError, RecursionError):
@@ -136,7 +138,15 @@ def decode_value(value: bytes) -> Any:
     try:
         return msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return json.loads(value.decode(errors="replace"))
+        return _loosely(value)
+
+
+def _loosely(value: bytes) -> Any:
+    """JSON that a strict reader does not take, and Python's does."""
+    # Seldom needed, and not quick to import.
+    import json
+
+    return json.loads(value.decode(errors="replace"))
 
 
 def bytes_text(value: bytes) -> str:

@@ -4,7 +4,6 @@ import datetime
 import functools
 import io
 import os
-import shutil
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol, Ty
 
 import msgspec
 
+from halfrate.base.direct import DirectWriter
 from halfrate.base.errors import InputError, SettingsError, StorageError, UsageError
 from halfrate.base.ids import new_job_id, shard_id
 from halfrate.base.pages import Trail
@@ -111,7 +111,7 @@ class Draft(msgspec.Struct, frozen=True):
     """Those of the requests that are not the rows' own."""
 
     def discard(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        JobFiles(self.folder).remove()
 
 
 class _Table(Protocol):
@@ -389,6 +389,8 @@ class _Encoding:
         if self._form == "parquet":
             if self._source.path is None:
                 raise InputError("Parquet cannot be read from a pipe: it is read from its end. Give a file.")
+            import shutil
+
             shutil.copyfile(self._source.path, snapshot)
             _sync(snapshot)
             from halfrate.rows.parquet_table import ParquetTable
@@ -396,11 +398,12 @@ class _Encoding:
             self._table(ParquetTable, snapshot)
             return
         with snapshot.open("wb", buffering=0) as copy:
+            writer = DirectWriter(copy.fileno())
             if self.spec.native is not None:
-                self._native(self.spec.native, _all_of(copy))
+                self._native(self.spec.native, writer.write)
             else:
-                self._text_table(_all_of(copy))
-            os.fsync(copy.fileno())
+                self._text_table(writer.write)
+            writer.sync()
 
     def _writer(self, endpoint: Endpoint, body: tuple[bytes, bytes]) -> RequestWriter:
         facts = self._adapter.capabilities

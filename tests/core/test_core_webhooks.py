@@ -67,10 +67,11 @@ def headers(*secrets: bytes, at: float | None = None, message_id: str = "evt_1")
 # ---------------------------------------------------------------- what is told
 
 
-def test_the_events_are_the_ends_of_batches_and_the_states_that_jobs_stop_in() -> None:
+def test_the_events_are_the_ends_of_batches_and_calls_and_the_states_that_jobs_stop_in() -> None:
     batches = {f"batch.{state}" for state in ENDED}
     jobs = {f"job.{state}" for state in JobState if state is not JobState.OPEN}
-    assert set(EVENTS) == batches | jobs
+    calls = {f"{kind}.{end}" for kind in ("call", "response") for end in ("completed", "failed", "cancelled")}
+    assert set(EVENTS) == batches | jobs | calls
     assert len(EVENTS) == len(set(EVENTS))
     assert NO_TEAM == TEAM
 

@@ -6,7 +6,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,13 @@ def end(server: Server) -> None:
 
 def _thread_of(server: Server) -> str:
     return f"gateway at {server.url}"
+
+
+def until(happened: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def until_sent(at: House) -> None:

@@ -19,7 +19,7 @@ from halfrate.emulator import Pace
 from halfrate.service.jobs import Service
 
 from ..service.providers import MODELS
-from .house import QUICK, SLOW, House, end, ledger_is_meter, running, until_sent
+from .house import QUICK, SLOW, House, end, ledger_is_meter, running, until, until_sent
 
 Open = Callable[..., House]
 ASKED: list[Any] = [{"role": "user", "content": "What is a quick brown fox, and what does it do all day?"}]
@@ -35,13 +35,6 @@ def asked(text: str) -> list[Any]:
 def waiting(house: House) -> int:
     """How many calls wait to be answered."""
     return house.service.deferred.count()
-
-
-def until(happened: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def ended(client: openai.OpenAI, call_id: str) -> dict[str, Any]:

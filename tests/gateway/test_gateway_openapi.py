@@ -23,7 +23,7 @@ from halfrate.gateway.asking import PATHS
 from halfrate.gateway.logs import Log
 from halfrate.gateway.openapi import document
 
-from .house import House, chat, make, open_house, upload, wait
+from .house import QUICK, House, chat, make, open_house, until, upload, wait
 from .messages import make as make_messages
 from .messages import request
 from .messages import wait as wait_messages
@@ -231,6 +231,22 @@ def furnished(house: House, key: str) -> Known:
     claudes = make_messages(messages, [request(f"row-{n}") for n in range(1_000)]).id
     done = [wait(client, batch).id for batch in batches]
     ended = [wait_messages(messages, batch).id for batch in claude]
+    waiting = {"halfrate-deadline": "8h"}
+    # Those that may not wait are run at once.
+    over = [client.responses.create(model=GPT, input="Hello", background=True).id for _ in range(3)]
+    responses = [
+        client.responses.create(model=GPT, input="Hello", background=True, extra_headers=waiting).id
+        for _ in range(6)
+    ]
+    calls = [
+        client.chat.completions.with_raw_response.create(
+            model=GPT,
+            messages=[{"role": "user", "content": "Hello"}],
+            extra_headers={**waiting, "halfrate-background": "true"},
+        ).http_response.json()["id"]
+        for _ in range(6)
+    ]
+    until(lambda: {client.responses.retrieve(name).status for name in over} == {"completed"})
     headers = {"header.halfrate-deadline": ["8h", "06:00"], "header.halfrate-tags": ["a=b, c=d"]}
     return {
         "retrieveFile": {"path.id": files[3:]},
@@ -250,6 +266,11 @@ def furnished(house: House, key: str) -> Known:
         "downloadMessageBatchResults": {"path.id": ended[2:]},
         "deleteMessageBatch": {"path.id": ended[:2]},
         "listMessageBatches": {"query.after_id": ended[2:], "query.before_id": ended[2:]},
+        "retrieveResponse": {"path.id": responses[3:]},
+        "cancelResponse": {"path.id": responses[:3]},
+        "deleteResponse": {"path.id": over},
+        "retrieveCall": {"path.id": calls[3:]},
+        "cancelCall": {"path.id": calls[:3]},
         "retrieveModel": {"path.id": [GPT, f"openai/{GPT}"]},
         "showCost": {"query.by": ["day,model", "feature"]},
         "takeOpenAIEvent": {"path.account": ["openai"]},
@@ -340,7 +361,9 @@ def test_no_call_fails_the_gateway_and_none_is_answered_as_is_not_described(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_WEBHOOK_SECRET", "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw==")
-    with open_house(tmp_path, monkeypatch, pace=PACE) as house:
+    # Calls that wait are gathered for longer than the test takes, so that they can be cancelled.
+    timing = msgspec.structs.replace(QUICK, gather=600.0)
+    with open_house(tmp_path, monkeypatch, pace=PACE, timing=timing) as house:
         key = house.key()[1]
         known = furnished(house, key)
         run = schemathesis(tmp_path, house.server.url, closed(), settings(key, known))

@@ -15,13 +15,16 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
 
 from halfrate.base.errors import HELD_UP, OutcomeUnknown, Refused, SettingsError
 from halfrate.base.results import Kind, Tokens
+from halfrate.providers.aws_signature import signed
 from halfrate.providers.base import Account, Blame, Call, CallRefused, Intent
 from halfrate.providers.bedrock import Bedrock
-from halfrate.providers.bedrock_wire import fault_in, folder_of, region_of, runtime_url, signer
-from halfrate.providers.object_credentials import AwsChain
+from halfrate.providers.bedrock_wire import fault_in, folder_of, region_of, runtime_url
+from halfrate.providers.object_credentials import AwsKeys
 from halfrate.providers.registry import account_of, decoder
 
 from .wire import HANG_UP, RESET, Asked, reply, wire
@@ -111,18 +114,50 @@ def stopped_at(moment: datetime.datetime) -> Callable[..., datetime.datetime]:
     return now
 
 
-def test_a_known_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_signature() -> None:
     """`get-vanilla` of the test suite of signature version 4, at the moment of that suite."""
     moment = datetime.datetime(2015, 8, 30, 12, 36, 0, tzinfo=datetime.UTC)
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", stopped_at(moment))
-    monkeypatch.setattr("halfrate.providers.bedrock_wire._SERVICE", "service")
-    sign = signer("us-east-1", AwsChain())
-    headers = sign("GET", "https://example.amazonaws.com/", b"")
+    keys = AwsKeys(KEY_ID, SECRET, None)
+    url = "https://example.amazonaws.com/"
+    headers = signed("GET", url, b"", keys, service="service", region="us-east-1", at=moment)
     assert headers["Authorization"] == (
         "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, "
         "SignedHeaders=host;x-amz-date, Signature=5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"
     )
     assert headers["X-Amz-Date"] == "20150830T123600Z"
+
+
+URLS = st.builds(
+    "{}://{}{}{}{}".format,
+    st.sampled_from(("http", "https")),
+    st.sampled_from(("Bedrock.us-east-1.amazonaws.com", "127.0.0.1", "[::1]")),
+    st.sampled_from(("", ":80", ":443", ":8000")),
+    st.text("ab/.%2F~ü+:=", max_size=12).map(lambda path: f"/{path}" if path else ""),
+    st.text("ab=&%2F~+-", max_size=12).map(lambda query: f"?{query}" if query else ""),
+)
+
+
+@given(
+    method=st.sampled_from(("GET", "POST", "DELETE")),
+    url=URLS,
+    body=st.none() | st.binary(),
+    keys=st.builds(
+        AwsKeys, st.text("Ab0", min_size=1), st.text("Ab0/+ü", min_size=1), st.none() | st.text("a /+= ")
+    ),
+    at=st.integers(1_500_000_000, 4_000_000_000).map(
+        lambda at: datetime.datetime.fromtimestamp(at, datetime.UTC)
+    ),
+)
+def test_signatures_are_botocores(
+    method: str, url: str, body: bytes | None, keys: AwsKeys, at: datetime.datetime
+) -> None:
+    theirs: Any = AWSRequest(method=method, url=url, data=body)
+    auth: Any = SigV4Auth(Credentials(*keys), "bedrock", "eu-west-1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.auth, "get_current_datetime", stopped_at(at))
+        auth.add_auth(theirs)
+    ours = signed(method, url, body, keys, service="bedrock", region="eu-west-1", at=at)
+    assert ours == dict(theirs.headers.items())
 
 
 def test_what_is_sent_is_what_was_signed(requests: Path, monkeypatch: pytest.MonkeyPatch) -> None:

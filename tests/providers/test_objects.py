@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import socket
 import sys
 import types
@@ -13,6 +14,10 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.credentials import EnvProvider
+from botocore.exceptions import PartialCredentialsError
+from hypothesis import given
+from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
 from halfrate.base.errors import UNREACHABLE, OutcomeUnknown, Refused, SettingsError, StorageError
@@ -236,6 +241,45 @@ def test_a_profile_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         AwsChain().keys()
 
 
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(
+            ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
+            st.sampled_from(("", "a", "b")),
+        ),
+    ),
+    st.sampled_from(("", "2099-01-01T00:00:00Z")),
+)
+def test_keys_of_the_environment_are_those_of_the_chain(variables: dict[str, str], ends: str) -> None:
+    variables["AWS_CREDENTIAL_EXPIRATION"] = ends
+    link: Any = EnvProvider(variables)
+    try:
+        found = link.load()
+    except PartialCredentialsError as error:
+        expected: Any = str(error)
+    else:
+        expected = (
+            tuple(found.get_frozen_credentials()[:3]) if found is not None else "no credentials for AWS"
+        )
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"):
+            patch.delenv(name, raising=False)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        if isinstance(expected, str):
+            with pytest.raises(SettingsError, match=re.escape(expected)):
+                AwsChain().keys()
+        else:
+            assert AwsChain().keys() == expected
+
+
+def test_keys_of_the_environment_need_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes as long to import as many a job to run."""
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    assert AwsChain().keys() == (KEY_ID, SECRET, None)
+
+
 def test_keys_that_change_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     chain = AwsChain()
     assert chain.keys() == (KEY_ID, SECRET, None)
@@ -248,7 +292,7 @@ def test_keys_that_change_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("place", "module", "extra"),
     [
-        ("s3://rows", "botocore.credentials", "aws"),
+        ("s3://rows", "botocore.session", "aws"),
         ("s3://rows", "obstore", "aws"),
         ("gs://rows", "google.auth", "google"),
         ("az://account/rows", "azure.identity", "azure"),
@@ -258,6 +302,9 @@ def test_what_is_to_be_installed_is_said(
     monkeypatch: pytest.MonkeyPatch, place: str, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
+    if module.startswith("botocore"):
+        # Of keys in the environment nothing but the environment has to be asked.
+        monkeypatch.setenv("AWS_PROFILE", "batch")
     with pytest.raises(SettingsError, match=rf"halfrate\[{extra}\]"):
         asyncio.run(Bucket(place, region="eu-west-1", endpoint="http://127.0.0.1:9").read("a"))
 

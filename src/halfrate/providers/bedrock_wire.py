@@ -6,15 +6,17 @@ Facts are from botocore 1.44.5 (services `bedrock` and `bedrock-runtime`, both s
 import http.client
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 
 from halfrate.base.errors import Refused, SettingsError
 from halfrate.providers.answers import retry_after
+from halfrate.providers.aws_signature import signed
 from halfrate.providers.calls import Fault
 from halfrate.providers.http import Http, Sign
-from halfrate.providers.object_credentials import AwsChain, extra_missing
+from halfrate.providers.object_credentials import AwsChain
 
 TITLE: Final = "Amazon Bedrock"
 ERROR_TYPE: Final = "x-amzn-errortype"
@@ -83,17 +85,7 @@ def signer(region: str, chain: AwsChain) -> Sign:
     """Signs calls with the keys of the chain (signature version 4). The key itself goes nowhere."""
 
     def sign(method: str, url: str, body: bytes | None) -> Mapping[str, str]:
-        try:
-            from botocore.auth import SigV4Auth
-            from botocore.awsrequest import AWSRequest
-            from botocore.credentials import Credentials
-        except ImportError:
-            raise extra_missing(TITLE, "aws") from None
-        request: Any = AWSRequest(method=method, url=url, data=body)
-        keys: Any = Credentials(*chain.keys())
-        auth: Any = SigV4Auth(keys, _SERVICE, region)
-        auth.add_auth(request)
-        return dict(request.headers.items())
+        return signed(method, url, body, chain.keys(), service=_SERVICE, region=region, at=datetime.now(UTC))
 
     return sign
 

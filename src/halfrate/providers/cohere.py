@@ -17,7 +17,7 @@ from halfrate.base.types import Capabilities, Endpoint, Limits, RawForm, Request
 from halfrate.providers.base import BatchView, Call, Intent, Lookup
 from halfrate.providers.bodies import PROMPT, splice, with_field
 from halfrate.providers.calls import Fault, on_one_line, quoted
-from halfrate.providers.cohere_results import check_installed, line_reader, to_lines
+from halfrate.providers.cohere_results import line_reader, to_lines
 from halfrate.providers.dialects import MB
 from halfrate.providers.openai_bodies import embeddings
 from halfrate.providers.openai_calls import Wording
@@ -133,7 +133,6 @@ class Cohere(OpenAIDialect):
     # ------------------------------------------------------------ safe to repeat
 
     async def upload(self, intent: Intent) -> str:
-        check_installed()
         form = multipart({}, file_name(intent.tag), intent.requests, field="data")
         place = f"/v1/datasets?name={quote(intent.tag, safe='')}&type={_INPUT}"
         reply = await self._http.ask_once("POST", place, body=form, timeout=3600.0)

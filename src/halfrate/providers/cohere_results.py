@@ -4,19 +4,20 @@ The shape is that of result files which the service wrote in 2026-09, and of its
 `{custom_id, body, error}`, where an error is a text alone, "" for none.
 """
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
-from halfrate.base.errors import OutcomeUnknown, SettingsError
+from halfrate.base.direct import DirectWriter
+from halfrate.base.errors import OutcomeUnknown
 from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, ResultRow, Tokens
-from halfrate.providers.files import LinesFile
-from halfrate.providers.plain import row_number
+from halfrate.providers.avro import AvroError, Block, Container
+from halfrate.providers.files import unwritten
+from halfrate.providers.plain import Columns, plain_reader, row_number
 
-_UNREADABLE: Final = b'{"unreadable":true}'
+_UNREADABLE: Final = {"unreadable": True}
 _KINDS: Final = ("float", "int8", "uint8", "binary", "ubinary", "base64")
 
 
@@ -45,9 +46,40 @@ class _Named(msgspec.Struct, gc=False):
     body: Any = None
 
 
+class _OneVector(msgspec.Struct, gc=False):
+    """One vector of numbers as they are, and none of another kind."""
+
+    vectors: tuple[msgspec.Raw] = msgspec.field(name="float")
+    int8: None = None
+    uint8: None = None
+    binary: None = None
+    ubinary: None = None
+    base64: None = None
+
+
+class _PlainMeta(msgspec.Struct, gc=False):
+    billed_units: msgspec.Raw
+
+
+class _PlainBody(msgspec.Struct, gc=False):
+    embeddings: _OneVector
+    meta: _PlainMeta
+
+
+class _Answered(msgspec.Struct, gc=False):
+    """An answered row, and nothing out of the ordinary: strict, and so quick."""
+
+    custom_id: str
+    body: _PlainBody
+    error: Literal[""] | None = None
+
+
 _decode = msgspec.json.Decoder(_Line).decode
+_decode_answered = msgspec.json.Decoder(_Answered).decode
+_decode_units = msgspec.json.Decoder(_Units | None).decode
 _decode_named = msgspec.json.Decoder(_Named).decode
 _decode_vectors = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode_into = msgspec.json.Encoder().encode_into
 
 
 def line_reader(row_prefix: str) -> LineReader:
@@ -66,68 +98,81 @@ def line_reader(row_prefix: str) -> LineReader:
         if found.error or found.body is None or not found.body.embeddings:
             # There is nothing but a text to tell what is final from what is not: a row may try as often as any.
             return ResultRow(row, Kind.FAILED_PASSING, error=found.error or "no reason given")
-        return ResultRow(
-            row, Kind.SUCCEEDED, _vectors(found.body.embeddings), _tokens(found.body.meta), "", "stop"
-        )
+        tokens = _tokens(found.body.meta.billed_units) if found.body.meta is not None else None
+        return ResultRow(row, Kind.SUCCEEDED, _vectors(found.body.embeddings), tokens, "", "stop")
 
-    return LineReader(read)
+    return LineReader(read, plain_reader(_decode_answered, _columns, row_prefix), _tokens_in)
+
+
+def _columns(answered: list[_Answered]) -> Columns:
+    return Columns(
+        [line.custom_id for line in answered],
+        [line.body.embeddings.vectors[0] for line in answered],
+        [line.body.meta.billed_units for line in answered],
+        [""] * len(answered),
+        ["stop"] * len(answered),
+    )
 
 
 def _vectors(found: dict[str, msgspec.Raw]) -> bytes:
     """The vectors of a row, as they came; of several kinds, by kind."""
-    kinds = {kind: bytes(found[kind]) for kind in _KINDS if kind in found and bytes(found[kind]) != b"null"}
-    single = {kind: _one(raw) for kind, raw in kinds.items()}
+    kinds = {kind: bytes(found[kind]) for kind in _KINDS if kind in found}
+    single = {kind: _one(raw) for kind, raw in kinds.items() if raw != b"null"}
     if len(single) == 1:
         return next(iter(single.values()))
     return b"{%b}" % b",".join(b'"%b":%b' % (kind.encode(), raw) for kind, raw in single.items())
 
 
 def _one(raw: bytes) -> bytes:
+    # No list begins after these two, so the two that end here are they, and the inner one is all that the outer has.
+    if raw.startswith(b"[[") and raw.endswith(b"]]") and raw.find(b"[", 2) < 0:
+        return raw[1:-1]
     vectors = _decode_vectors(raw)
     return bytes(vectors[0]) if len(vectors) == 1 else raw
 
 
-def _tokens(meta: _Meta | None) -> Tokens | None:
-    units = meta.billed_units if meta is not None else None
+def _tokens(units: _Units | None) -> Tokens | None:
     if units is None or units.input_tokens is None:
         return None
     return Tokens(int(units.input_tokens), output=int(units.output_tokens or 0))
 
 
-def check_installed() -> None:
-    """Raises SettingsError where nothing here could read what the provider will write."""
-    if importlib.util.find_spec("fastavro") is None:
-        raise SettingsError(
-            "Cohere's results are Avro, which needs one more package: pip install 'halfrate[cohere]'. Nothing was sent."
-        )
+def _tokens_in(units: bytes) -> Tokens | None:
+    return _tokens(_decode_units(units))
 
 
 def to_lines(source: Path, target: Path) -> None:
     """A result file as lines of JSON, synced. Runs in a thread. A record that cannot be read is a line that says no
     more than that it was there; a file that ends early is OutcomeUnknown."""
-    with LinesFile(target, "Cohere") as file:
-        file.add(_records(source))
-        file.commit()
+    line = bytearray()
+    try:
+        with target.open("wb", buffering=0) as file:
+            out = DirectWriter(file.fileno())
+            for record in _records(source):
+                _encode_into(record, line)
+                line += b"\n"
+                out.write(line)
+            out.sync()
+    except OSError as error:
+        raise unwritten(target, "Cohere", error) from error
     source.unlink()
 
 
-def _records(path: Path) -> Iterator[bytes]:
-    import fastavro
-
+def _records(path: Path) -> Iterator[Any]:
     with path.open("rb") as file:
         try:
-            for block in fastavro.block_reader(file):
-                yield from _block(block)
-        except (EOFError, ValueError) as error:
+            for block in Container(file, path.stat().st_size):
+                yield from _readable(block)
+        except AvroError as error:
             raise OutcomeUnknown(f"a result file of Cohere's cannot be read ({error})") from error
 
 
-def _block(block: Any) -> Iterator[bytes]:
+def _readable(block: Block) -> Iterator[Any]:
     done = 0
     try:
         for record in block:
-            yield msgspec.json.encode(record)
+            yield record
             done += 1
-    except (EOFError, ValueError, IndexError, TypeError, UnicodeDecodeError):
-        for _ in range(max(1, block.num_records - done)):
+    except AvroError:
+        for _ in range(block.count - done):
             yield _UNREADABLE

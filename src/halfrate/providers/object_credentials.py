@@ -7,6 +7,7 @@ on, and waits for that. So they are looked for here first; where there are none,
 import importlib
 import os
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _LIFE: Final = timedelta(minutes=10)
 """After which the chain is asked again. What it gives lives longer than that when it gives it: botocore renews what has
 a quarter of an hour left."""
+_MORE_THAN_KEYS: Final = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION")
+"""Variables with which the keys of the environment are not the end of it."""
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
 
@@ -42,6 +45,7 @@ class AwsChain:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._fixed: AwsKeys | None = None
         self._found: Any = None
 
     def __repr__(self) -> str:
@@ -52,19 +56,22 @@ class AwsChain:
 
         Raises SettingsError where there are none.
         """
+        with self._lock:
+            if self._fixed is None and self._found is None:
+                self._fixed = _in_environment(os.environ)
+            return self._fixed or self._current()
+
+    def _current(self) -> AwsKeys:
         try:
-            from botocore.credentials import EnvProvider
             from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.session import Session
         except ImportError:
             raise extra_missing("AWS", "aws") from None
         try:
-            with self._lock:
-                if self._found is None:
-                    # The environment goes first in the chain, and the chain as a whole takes long to import. Only the
-                    # chain says that there is no such profile.
-                    named = any(map(os.environ.get, ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")))
-                    self._found = (None if named else EnvProvider().load()) or _whole_chain()
-                frozen: Any = self._found.get_frozen_credentials() if self._found is not None else None
+            if self._found is None:
+                session: Any = Session()
+                self._found = session.get_credentials()
+            frozen: Any = self._found.get_frozen_credentials() if self._found is not None else None
         except (BotoCoreError, ClientError) as error:
             raise SettingsError(
                 f"The credentials for AWS cannot be had: {error}. Nothing was sent."
@@ -86,11 +93,17 @@ class AwsChain:
         }
 
 
-def _whole_chain() -> Any:
-    from botocore.session import Session
-
-    session: Any = Session()
-    return session.get_credentials()
+def _in_environment(environ: Mapping[str, str]) -> AwsKeys | None:
+    """What the first link of the chain would give, if it is all there and does not end; the chain as a whole takes
+    long to import. All else is the chain's to say, that there is no such profile and that half of a key is missing too.
+    """
+    if any(map(environ.get, _MORE_THAN_KEYS)):
+        return None
+    access_key, secret_key = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+    if not access_key or not secret_key:
+        return None
+    token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
+    return AwsKeys(access_key, secret_key, token)
 
 
 class GoogleToken(NamedTuple):

@@ -6,7 +6,6 @@ Facts are from BigQuery's REST reference (v2: jobs.insert, tables, tabledata.lis
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -249,6 +248,9 @@ class Tables:
 
 def _as_rows(requests: Path) -> Path:
     """A request file as rows for a table, in a file beside it that is the caller's to remove."""
+    # Here, because it brings all kinds of archives with it, and most jobs need no table.
+    import tempfile
+
     try:
         handle, name = tempfile.mkstemp(".rows", f"{requests.name}.", requests.parent)
         path, whole = Path(name), False

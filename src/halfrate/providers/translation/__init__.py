@@ -6,10 +6,10 @@ when its batch has run is refused here as far as the body tells; what depends on
 except where a family's own generations differ in the form of the request.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
-from halfrate.providers.translation import anthropic, converse, gemini
 from halfrate.providers.translation.fields import Untranslatable
 
 __all__ = ["Family", "Untranslatable", "answer_from", "request_to"]
@@ -17,16 +17,19 @@ __all__ = ["Family", "Untranslatable", "answer_from", "request_to"]
 Family: TypeAlias = Literal["anthropic", "gemini", "converse"]
 """Anthropic's Messages, Gemini's generateContent (Vertex AI takes the same), Amazon Bedrock's Converse."""
 
-_REQUESTS: Final[dict[Family, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
-    "anthropic": anthropic.request,
-    "gemini": gemini.request,
-    "converse": converse.request,
-}
-_ANSWERS: Final[dict[Family, Callable[[Mapping[str, Any], str, int, str], dict[str, Any]]]] = {
-    "anthropic": anthropic.answer,
-    "gemini": gemini.answer,
-    "converse": converse.answer,
-}
+
+class _Translation(Protocol):
+    """What a family's module does. Each is imported when it is used: most jobs are in their provider's own form."""
+
+    def request(self, body: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def answer(
+        self, body: Mapping[str, Any], model: str, created: int, answer_id: str, /
+    ) -> dict[str, Any]: ...
+
+
+def _of(family: Family) -> _Translation:
+    return cast("_Translation", import_module(f"{__name__}.{family}"))
 
 
 def request_to(family: Family, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def request_to(family: Family, body: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         Untranslatable: a field has no equivalent there, or makes no sense.
     """
-    return _REQUESTS[family](body)
+    return _of(family).request(body)
 
 
 def answer_from(
@@ -53,4 +56,4 @@ def answer_from(
     Raises:
         msgspec.ValidationError: the body is no answer of that family.
     """
-    return _ANSWERS[family](body, model, created, answer_id)
+    return _of(family).answer(body, model, created, answer_id)

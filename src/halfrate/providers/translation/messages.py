@@ -6,12 +6,13 @@ OpenAI's. Facts are from the types of Anthropic's SDK 2.12.0 and OpenAI's 3.54.0
 """
 
 import re
-from typing import Annotated, Any, Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
 from halfrate.providers.translation.anthropic import EFFORTS
 from halfrate.providers.translation.blocks import messages, system, unmark
+from halfrate.providers.translation.chats import Call, Completion, PromptDetails, Said, Usage, texts_in
 from halfrate.providers.translation.completion import read_arguments
 from halfrate.providers.translation.fields import Fields, Untranslatable
 from halfrate.providers.translation.options import opened, texts
@@ -288,58 +289,6 @@ def _tier(fields: Fields) -> dict[str, Any]:
     return {"service_tier": "default"}
 
 
-class _Function(msgspec.Struct):
-    """What is to be called. OpenAI's arguments are a string; Mistral's may be the object itself."""
-
-    name: str
-    arguments: str | dict[str, Any] | None = None
-
-
-class _Call(msgspec.Struct):
-    function: _Function
-    id: str | None = None
-
-
-class _Said(msgspec.Struct):
-    """OpenAI's content is a string; Mistral's may be a list of parts, among them what the model thought."""
-
-    content: str | list[dict[str, Any]] | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Text(msgspec.Struct):
-    text: str
-
-
-class _Choice(msgspec.Struct):
-    message: _Said
-    finish_reason: str | None = None
-
-
-class _Prompt(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _Output(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
-class Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Prompt | None = None
-    completion_tokens_details: _Output | None = None
-
-
-class _Completion(msgspec.Struct):
-    id: str
-    model: str
-    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
-    usage: Usage | None = None
-
-
 def to_message(completion: dict[str, Any]) -> dict[str, Any]:
     """A chat completion as an Anthropic message.
 
@@ -363,7 +312,7 @@ def to_message(completion: dict[str, Any]) -> dict[str, Any]:
     Raises:
         msgspec.ValidationError: it is no chat completion, or one without choices.
     """
-    read = msgspec.convert(completion, _Completion)
+    read = msgspec.convert(completion, Completion)
     choice = read.choices[0]
     calls = [_use(call, call_id(read.id, n)) for n, call in enumerate(choice.message.tool_calls or [])]
     message = choice.message
@@ -389,18 +338,11 @@ def _name(completion_id: str) -> str:
     return completion_id.removeprefix("chatcmpl-").removeprefix("msg_")
 
 
-def _said(message: _Said) -> list[str]:
+def _said(message: Said) -> list[str]:
     return [text for text in (*texts_in(message.content), message.refusal) if text]
 
 
-def texts_in(content: str | list[dict[str, Any]] | None) -> list[str]:
-    """The texts of a chat's content, without what the model thought."""
-    if isinstance(content, list):
-        return [msgspec.convert(part, _Text).text for part in content if part.get("type") == "text"]
-    return [content] if content else []
-
-
-def _use(call: _Call, otherwise: str) -> dict[str, Any]:
+def _use(call: Call, otherwise: str) -> dict[str, Any]:
     given = call.function.arguments or {}
     read = read_arguments(given) if isinstance(given, str) else given
     return {
@@ -426,7 +368,7 @@ def ending(finish_reason: str | None, refusal: str, *, calls: bool) -> dict[str,
 
 def counted(usage: Usage) -> dict[str, Any]:
     """OpenAI's prompt includes what was read from a cache and what was written to one; Anthropic's input does not."""
-    prompt = usage.prompt_tokens_details or _Prompt()
+    prompt = usage.prompt_tokens_details or PromptDetails()
     cached, written = prompt.cached_tokens or 0, prompt.cache_write_tokens or 0
     counted: dict[str, Any] = {
         "input_tokens": max((usage.prompt_tokens or 0) - cached - written, 0),

@@ -5,10 +5,11 @@ For models whose providers know chats alone. Facts are from the types of OpenAI'
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
+from halfrate.providers.translation.chats import Completion, OutputDetails, PromptDetails, Usage, texts_in
 from halfrate.providers.translation.fields import Fields
 from halfrate.providers.translation.options import opened
 
@@ -266,57 +267,6 @@ def _reasoning(fields: Fields) -> dict[str, Any]:
 # ---------------------------------------------------------------- answers
 
 
-class _Function(msgspec.Struct):
-    """OpenAI's arguments are a string; Mistral's may be the object itself."""
-
-    name: str
-    arguments: str | dict[str, Any] | None = None
-
-
-class _Call(msgspec.Struct):
-    function: _Function
-    id: str | None = None
-
-
-class _Said(msgspec.Struct):
-    """OpenAI's content is a string; Mistral's may be a list of parts, among them what the model thought."""
-
-    content: str | list[dict[str, Any]] | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Said
-    finish_reason: str | None = None
-
-
-class _Prompt(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _Output(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
-class Usage(msgspec.Struct):
-    """What a completion says of tokens."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Prompt | None = None
-    completion_tokens_details: _Output | None = None
-
-
-class _Completion(msgspec.Struct):
-    id: str
-    model: str
-    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
-    created: int = 0
-    usage: Usage | None = None
-
-
 def to_response(completion: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     """A chat completion as a response.
 
@@ -331,7 +281,7 @@ def to_response(completion: Mapping[str, Any], asked: Mapping[str, Any]) -> dict
     Raises:
         msgspec.ValidationError: it is no chat completion, or one without choices.
     """
-    read = msgspec.convert(completion, _Completion)
+    read = msgspec.convert(completion, Completion)
     choice = read.choices[0]
     name = name_of(read.id)
     items: list[dict[str, Any]] = []
@@ -342,7 +292,9 @@ def to_response(completion: Mapping[str, Any], asked: Mapping[str, Any]) -> dict
         items.append(message_item(name, content))
     for number, call in enumerate(choice.message.tool_calls or ()):
         items.append(call_item(name, number, call.id, call.function.name, written(call.function.arguments)))
-    return response_of(read.id, read.created, read.model, asked, items, choice.finish_reason, read.usage)
+    return response_of(
+        read.id, int(read.created or 0), read.model, asked, items, choice.finish_reason, read.usage
+    )
 
 
 def response_of(
@@ -401,13 +353,6 @@ def call_item(
     }
 
 
-def texts_in(content: str | list[dict[str, Any]] | None) -> list[str]:
-    """The texts of a chat's content, without what the model thought."""
-    if isinstance(content, list):
-        return [str(part.get("text", "")) for part in content if part.get("type") == "text"]
-    return [content] if content else []
-
-
 def written(arguments: str | dict[str, Any] | None) -> str:
     """Arguments of a call as OpenAI has them: JSON in a string."""
     if isinstance(arguments, dict):
@@ -417,7 +362,10 @@ def written(arguments: str | dict[str, Any] | None) -> str:
 
 def counted(usage: Usage) -> dict[str, Any]:
     """Tokens in the words of responses."""
-    prompt, output = usage.prompt_tokens_details or _Prompt(), usage.completion_tokens_details or _Output()
+    prompt, output = (
+        usage.prompt_tokens_details or PromptDetails(),
+        usage.completion_tokens_details or OutputDetails(),
+    )
     read, made = usage.prompt_tokens or 0, usage.completion_tokens or 0
     return {
         "input_tokens": read,

@@ -10,15 +10,21 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from halfrate.providers.translation.chats import (
+    CompletionChunk,
+    Delta,
+    PartialCall,
+    PartialFunction,
+    Usage,
+    texts_in,
+)
 from halfrate.providers.translation.completion import read_arguments
 from halfrate.providers.translation.messages import (
     MALFORMED,
-    Usage,
     call_id,
     counted,
     ending,
     head,
-    texts_in,
 )
 from halfrate.providers.translation.streams_chunks import Chunk, StreamFault
 
@@ -27,40 +33,6 @@ Event: TypeAlias = dict[str, Any]
 
 _MOST: Final = 16 << 20
 """Characters of an answer: arguments of calls are kept to be understood, and so is what has to wait."""
-
-
-class _Function(msgspec.Struct):
-    """OpenAI's arguments are a string; Mistral's may be the object itself."""
-
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _Call(msgspec.Struct):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Delta(msgspec.Struct):
-    """OpenAI's content is a string; Mistral's may be a list of parts, among them what the model thought."""
-
-    content: str | list[dict[str, Any]] | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: int | None = None
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct):
-    id: str | None = None
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: Usage | None = None
 
 
 class _Block:
@@ -137,7 +109,7 @@ class MessageEvents:
     def chunk(self, chunk: Chunk) -> list[Event]:
         """The events that a chunk makes. Raises StreamFault."""
         try:
-            found = msgspec.convert(chunk, _Chunk)
+            found = msgspec.convert(chunk, CompletionChunk)
             return self._told(found)
         except (msgspec.ValidationError, UnicodeError) as error:
             raise StreamFault(f"an event cannot be understood ({error})") from None
@@ -158,7 +130,7 @@ class MessageEvents:
 
     # ------------------------------------------------------------ parts
 
-    def _told(self, chunk: _Chunk) -> list[Event]:
+    def _told(self, chunk: CompletionChunk) -> list[Event]:
         self._usage = chunk.usage or self._usage
         choice = next((one for one in chunk.choices or () if not one.index), None)
         if choice is None:
@@ -167,7 +139,7 @@ class MessageEvents:
         if self._id is None:
             self._id = chunk.id or ""
             events.append(self._start(self._id, chunk.model or ""))
-        delta = choice.delta or _Delta()
+        delta = choice.delta or Delta()
         for text in texts_in(delta.content):
             self._text("content", text)
         if delta.refusal:
@@ -193,8 +165,8 @@ class MessageEvents:
             self._blocks.append(last)
         self._add(last, text)
 
-    def _call(self, answer_id: str, piece: _Call) -> None:
-        function = piece.function or _Function()
+    def _call(self, answer_id: str, piece: PartialCall) -> None:
+        function = piece.function or PartialFunction()
         call = self._known(piece, named=bool(function.name))
         if call is None:
             if not function.name:
@@ -214,7 +186,7 @@ class MessageEvents:
             written = given if isinstance(given, str) else msgspec.json.encode(given).decode()
             self._add(call, written)
 
-    def _known(self, piece: _Call, *, named: bool) -> _ToolUse | None:
+    def _known(self, piece: PartialCall, *, named: bool) -> _ToolUse | None:
         """The call that a piece belongs to; None for a new one. Some providers count no calls, and some call each the
         first: there an id of its own tells a new one."""
         found = [call for call in self._calls if piece.index is None or piece.index == call.index]

@@ -9,14 +9,20 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from halfrate.providers.translation.responses import (
+from halfrate.providers.translation.chats import (
+    CompletionChunk,
+    Delta,
+    PartialCall,
+    PartialFunction,
     Usage,
+    texts_in,
+)
+from halfrate.providers.translation.responses import (
     call_item,
     message_item,
     name_of,
     response_of,
     text_part,
-    texts_in,
     written,
 )
 from halfrate.providers.translation.streams_chunks import Chunk, StreamFault
@@ -26,37 +32,6 @@ Event: TypeAlias = dict[str, Any]
 
 _MOST: Final = 16 << 20
 """Characters of an answer: its last event says all of it again."""
-
-
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _Call(msgspec.Struct):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | list[dict[str, Any]] | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: int | None = None
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct):
-    id: str | None = None
-    created: int | None = None
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: Usage | None = None
 
 
 class _Open:
@@ -95,30 +70,9 @@ class ResponseEvents:
     def chunk(self, chunk: Chunk) -> list[Event]:
         """The events that a chunk makes. Raises StreamFault."""
         try:
-            found = msgspec.convert(chunk, _Chunk)
+            return self._told(msgspec.convert(chunk, CompletionChunk))
         except msgspec.ValidationError as error:
             raise StreamFault(f"an event cannot be understood ({error})") from None
-        self._usage = found.usage or self._usage
-        choice = next((one for one in found.choices or () if not one.index), None)
-        if choice is None:
-            return []
-        events: list[Event] = []
-        if self._head is None:
-            self._head = (found.id or "", found.created or 0, found.model or "")
-            begun = self._response([], begun=True)
-            events += [
-                {"type": "response.created", "response": begun},
-                {"type": "response.in_progress", "response": begun},
-            ]
-        delta = choice.delta or _Delta()
-        for text in texts_in(delta.content):
-            events += self._said("output_text", text)
-        if delta.refusal:
-            events += self._said("refusal", delta.refusal)
-        for call in delta.tool_calls or ():
-            events += self._called(call)
-        self._finish = choice.finish_reason or self._finish
-        return self._numbered(events)
 
     def end(self) -> list[Event]:
         """The rest of the response, of which nothing more comes. Raises StreamFault."""
@@ -136,6 +90,29 @@ class ResponseEvents:
         return self._numbered(events)
 
     # ------------------------------------------------------------ parts
+
+    def _told(self, found: CompletionChunk) -> list[Event]:
+        self._usage = found.usage or self._usage
+        choice = next((one for one in found.choices or () if not one.index), None)
+        if choice is None:
+            return []
+        events: list[Event] = []
+        if self._head is None:
+            self._head = (found.id or "", int(found.created or 0), found.model or "")
+            begun = self._response([], begun=True)
+            events += [
+                {"type": "response.created", "response": begun},
+                {"type": "response.in_progress", "response": begun},
+            ]
+        delta = choice.delta or Delta()
+        for text in texts_in(delta.content):
+            events += self._said("output_text", text)
+        if delta.refusal:
+            events += self._said("refusal", delta.refusal)
+        for call in delta.tool_calls or ():
+            events += self._called(call)
+        self._finish = choice.finish_reason or self._finish
+        return self._numbered(events)
 
     def _response(self, items: list[dict[str, Any]], *, begun: bool = False) -> dict[str, Any]:
         name, created, model = self._head or ("", 0, "")
@@ -163,8 +140,8 @@ class ResponseEvents:
         delta = {"type": f"response.{kind}.delta", **message.where, **self._index(message), "delta": text}
         return [*events, {**delta, **_more(kind)}]
 
-    def _called(self, piece: _Call) -> list[Event]:
-        function = piece.function or _Function()
+    def _called(self, piece: PartialCall) -> list[Event]:
+        function = piece.function or PartialFunction()
         call = self._known(piece, named=bool(function.name))
         events: list[Event] = []
         if call is None:
@@ -184,7 +161,7 @@ class ResponseEvents:
             events.append({"type": "response.function_call_arguments.delta", **call.where, "delta": text})
         return events
 
-    def _known(self, piece: _Call, *, named: bool) -> _Open | None:
+    def _known(self, piece: PartialCall, *, named: bool) -> _Open | None:
         """The call that a piece belongs to; None for a new one. Some providers count no calls, and some call each the
         first: there an id of its own tells a new one."""
         found = [call for call in self._calls if piece.index is None or piece.index == call.key]

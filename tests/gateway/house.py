@@ -124,6 +124,8 @@ def open_house(
     *faults: str,
     pace: Pace | None = None,
     database: str | None = None,
+    depot: str | None = None,
+    s3: str | None = None,
     timing: Timing = QUICK,
 ) -> Generator[House]:
     clock = ScaledClock()
@@ -134,10 +136,12 @@ def open_house(
         for variables in (*emulator.environment(url).values(), VARIABLES):
             for name, value in variables.items():
                 monkeypatch.setenv(name, value)
+        if s3 is not None:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3)
         monkeypatch.setenv("OPENAI_API_KEY", PROVIDER_KEY)
         monkeypatch.setenv("HALFRATE_SETTINGS", str(write_settings(folder)))
         with (
-            Service(Home(root=folder / "home", timing=timing, server=database)) as service,
+            Service(Home(root=folder / "home", timing=timing, server=database, depot=depot)) as service,
             running(service) as (server, log),
         ):
             house = House(emulator, clock, service, server)

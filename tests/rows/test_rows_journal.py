@@ -413,3 +413,90 @@ def test_the_collector_reads_it_as_a_result_file(tmp_path: Path) -> None:
     ]
     (billed,) = collection.billed
     assert (billed.rows, collection.malformed, collection.unknown) == (3, 0, 0)
+
+
+# ---------------------------------------------------------------- copies elsewhere
+
+
+class Elsewhere:
+    """A copy of a file in memory, which outlives a machine."""
+
+    def __init__(self, path: Path, pieces: list[bytes]) -> None:
+        self._path = path
+        self._pieces = pieces
+
+    def bring(self) -> int:
+        whole = b"".join(self._pieces)
+        here = self._path.read_bytes()
+        if not here.startswith(whole):
+            self._path.write_bytes(whole)
+        return len(whole)
+
+    def add(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+
+def copied(folder: Path, pieces: tuple[list[bytes], list[bytes]]) -> Journal:
+    folder.mkdir(exist_ok=True)
+    replies, marks = paths(folder)
+    return Journal(
+        replies,
+        marks,
+        rows=ROWS,
+        first_row=0,
+        row_prefix=PREFIX,
+        copies=(Elsewhere(replies, pieces[0]), Elsewhere(marks, pieces[1])),
+    )
+
+
+def test_a_journal_is_gone_on_with_where_its_machine_is_lost(tmp_path: Path) -> None:
+    pieces: tuple[list[bytes], list[bytes]] = ([], [])
+    journal = copied(tmp_path / "lost", pieces)
+    answer(journal, 0, 1)
+    journal.sending(2)
+    assert journal.durable == 0
+    assert journal.sync() == journal.durable == 2
+    # Of this nobody knows any more, as of what a power cut takes.
+    answer(journal, 3)
+    with copied(tmp_path / "other", pieces) as journal:
+        assert states(journal) == [
+            State.ANSWERED, State.ANSWERED, State.DOUBTFUL, State.UNSENT, State.UNSENT, State.UNSENT,
+        ]  # fmt: skip
+        assert journal.doubts == 1
+        answer(journal, 2, 3)
+        journal.sync()
+    with copied(tmp_path / "third", pieces) as journal:
+        assert journal.count(State.ANSWERED) == 4
+        assert journal.doubts == 1
+
+
+def test_what_a_process_could_not_copy_the_next_on_its_machine_copies_at_once(tmp_path: Path) -> None:
+    pieces: tuple[list[bytes], list[bytes]] = ([], [])
+    journal = copied(tmp_path / "here", pieces)
+    answer(journal, 0, 1)
+    assert pieces == ([], [])
+    journal.close()
+    with copied(tmp_path / "here", pieces) as journal:
+        assert journal.count(State.ANSWERED) == 2
+    with copied(tmp_path / "there", pieces) as journal:
+        assert journal.count(State.ANSWERED) == 2
+
+
+def test_a_reply_that_cannot_be_copied_is_not_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: tuple[list[bytes], list[bytes]] = ([], [])
+
+    def away(_self: Elsewhere, _data: bytes) -> None:
+        raise StorageError("the depot is away")
+
+    with copied(tmp_path / "here", pieces) as journal:
+        answer(journal, 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(Elsewhere, "add", away)
+            with pytest.raises(StorageError, match="the depot is away"):
+                journal.sync()
+        assert journal.durable == 0
+        answer(journal, 1)
+        assert journal.sync() == journal.durable == 2
+    assert b"".join(pieces[0]) == line_of(0) + line_of(1)

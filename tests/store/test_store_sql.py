@@ -8,7 +8,7 @@ import pytest
 
 from halfrate.core.job import JobState
 from halfrate.core.lifecycle import MOVING, WAITING, State
-from halfrate.store import call_sql, migrate, sql, surface_sql, webhook_sql
+from halfrate.store import call_sql, migrate, process_sql, sql, surface_sql, webhook_sql
 from halfrate.store.connector import Dialect, Params
 from halfrate.store.store import Store
 
@@ -19,7 +19,7 @@ POSTGRES = Dialect("FOR UPDATE", "FOR UPDATE SKIP LOCKED", "CAST(trunc(at) AS BI
 
 def every_statement() -> list[str]:
     found: list[str] = []
-    modules = (sql, surface_sql, call_sql, webhook_sql)
+    modules = (sql, surface_sql, call_sql, webhook_sql, process_sql)
     for name, value in [pair for module in modules for pair in vars(module).items()]:
         if name.isupper() and not name.startswith("_"):
             found += [value] if isinstance(value, str) else []

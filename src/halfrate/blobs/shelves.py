@@ -10,6 +10,9 @@
     gateway/answers/<call>/<random>         the answer of a call that ran in real time although it could have waited
 
 Names are ids of ours. One that came from outside has been looked up before it gets here.
+
+Where there is a depot (`blobs.depot`), it holds files, parts, answers and the inputs of batches as well; the rest is
+made of these again. What is here may then be gone at any time, and is brought when it is asked for.
 """
 
 import os
@@ -23,6 +26,7 @@ from typing import Final
 from halfrate.base.disk import sync_folder
 from halfrate.base.errors import StorageError
 from halfrate.base.pages import Trail
+from halfrate.blobs.depot import NO_DEPOT, AnyDepot, NoTail, Tail
 
 _ID: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
@@ -71,10 +75,14 @@ class Incoming:
 
 
 class Shelves:
-    """Names the gateway's files under `root`. The folders are private to the user."""
+    """Names the gateway's files under `root`. The folders are private to the user.
 
-    def __init__(self, root: Path) -> None:
+    What keeps, drops or gives a file asks the depot, if there is one: call it in threads.
+    """
+
+    def __init__(self, root: Path, depot: AnyDepot = NO_DEPOT) -> None:
         self._root = root / "gateway"
+        self.depot = depot
 
     def create(self) -> None:
         for name in ("files", "incoming", "parts", "batches", "answers"):
@@ -85,6 +93,21 @@ class Shelves:
 
     def incoming(self) -> Incoming:
         return Incoming(self._root / "incoming")
+
+    def keep(self, incoming: Incoming, place: Path) -> None:
+        """Make what has arrived durable under its name."""
+        if self.depot.afar:
+            # An upload in parts may have been begun at another machine.
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise _unable(place, error) from error
+        incoming.keep(place)
+        try:
+            self.depot.put(place)
+        except BaseException:
+            place.unlink(missing_ok=True)
+            raise
 
     def file(self, file_id: str) -> Path:
         return self._root / "files" / _checked(file_id)
@@ -100,6 +123,7 @@ class Shelves:
 
     def drop_upload(self, upload_id: str) -> None:
         shutil.rmtree(self._parts(upload_id), ignore_errors=True)
+        self.depot.drop_folder(self._parts(upload_id))
 
     def batch(self, batch_id: str) -> Path:
         """The folder of a batch."""
@@ -115,10 +139,38 @@ class Shelves:
             sync_folder(folder.parent)
         except OSError as error:
             raise _unable(folder, error) from error
+        try:
+            self.depot.put(folder / "input.jsonl")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
-    def begin_gathering(self, batch_id: str) -> int:
-        """A file that a batch will be made from, open for more to be written behind what is there."""
+    def ready_batch(self, batch_id: str) -> None:
+        """Have the folder of a batch here, where it may be another machine that took it on."""
+        if not self.depot.afar:
+            return
+        try:
+            self.batch(batch_id).mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _unable(self.batch(batch_id), error) from error
+
+    def bring_input(self, batch_id: str, *, gathered: bool) -> None:
+        """Have what a batch is made from in its folder."""
+        if not self.depot.afar:
+            return
+        source = self.batch(batch_id) / "input.jsonl"
+        if gathered:
+            self.depot.tail(source).bring()
+        else:
+            self.depot.need(source)
+
+    def begin_gathering(self, batch_id: str) -> "tuple[int, Tail | NoTail]":
+        """A file that a batch will be made from, open for more to be written behind what is there; and where each
+        piece of that is to be added in the depot."""
         folder = self.batch(batch_id)
+        tail = self.depot.tail(folder / "input.jsonl")
+        # Where nothing can be kept now, nothing is begun.
+        tail.add(b"")
         try:
             folder.mkdir(mode=0o700)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -127,7 +179,7 @@ class Shelves:
             sync_folder(folder.parent)
         except OSError as error:
             raise _unable(folder, error) from error
-        return handle
+        return handle, tail
 
     def add_answers(self, name: str, bodies: Iterable[bytes]) -> tuple[str, list[tuple[int, int]]]:
         """Keep bodies of answers, durably: the file's name, and where each of them lies in it."""
@@ -148,12 +200,16 @@ class Shelves:
                 sync_folder(folder.parent)
         except OSError as error:
             raise _unable(folder, error) from error
+        self.depot.put(Path(path))
         return f"{_checked(name)}/{Path(path).name}", places
 
     def answer(self, file: str, at: int, size: int) -> bytes | None:
         """A body, by what `add_answers` said of it; None where it is not there any more."""
+        place = self._root / "answers" / file
+        if self.depot.afar:
+            self.depot.bring(place)
         try:
-            with (self._root / "answers" / file).open("rb", buffering=0) as opened:
+            with place.open("rb", buffering=0) as opened:
                 body = os.pread(opened.fileno(), size, at)
         except FileNotFoundError:
             return None
@@ -170,16 +226,26 @@ class Shelves:
 
     def drop_answers(self, name: str) -> None:
         shutil.rmtree(self.answers(name), ignore_errors=True)
+        self.depot.drop_folder(self.answers(name))
 
     def drop_batch(self, batch_id: str) -> None:
         shutil.rmtree(self.batch(batch_id), ignore_errors=True)
+        self.depot.drop_folder(self.batch(batch_id))
 
     def drop_file(self, file_id: str) -> None:
         self.file(file_id).unlink(missing_ok=True)
+        self.depot.drop(self.file(file_id))
 
     def strays(self, before: float) -> Iterator[Path]:
         """Files that nobody finished, untouched since a moment (seconds since 1970): their writer is gone."""
         return _older(self._root / "incoming", before)
+
+    def drop_copies(self, before: float) -> None:
+        """Let go of files and parts that the depot holds: they are brought again when somebody asks for them."""
+        for path in _older(self._root / "files", before):
+            path.unlink(missing_ok=True)
+        for folder in _older(self._root / "parts", before):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def files(self, before: float) -> Iterator[Path]:
         """All files that are whole since before a moment; each has its id for a name."""
@@ -188,6 +254,10 @@ class Shelves:
     def batches(self, before: float) -> Iterator[Path]:
         """Folders of batches that were begun before a moment; each has its id for a name."""
         return _older(self._root / "batches", before)
+
+    def left_afar(self, kind: str, before: float) -> Iterator[str]:
+        """Ids of all "files", "batches" or "answers" that the depot holds since before a moment."""
+        return self.depot.older(self._root / kind, before)
 
     def _parts(self, upload_id: str) -> Path:
         return self._root / "parts" / _checked(upload_id)

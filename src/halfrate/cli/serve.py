@@ -49,6 +49,7 @@ def serve(host: str, port: int, quiet: bool) -> int:
             raise SettingsError(
                 "Nobody has a key to this gateway yet. Make one first: halfrate keys create NAME. Nothing was started."
             )
+        service.check_depot()
         log = Log(service.clock, quiet=quiet)
         server = Server(service, log, host=host, port=port)
         click.echo(f"The gateway is at {server.url}/v1. Ctrl-C ends it; what is under way is kept.", err=True)

@@ -28,6 +28,7 @@ def worker(drain: bool) -> int:
     """
     share_heap()
     with Service(Home.from_environment()) as service:
+        service.check_depot()
         return asyncio.run(_work(service, drain=drain))
 
 

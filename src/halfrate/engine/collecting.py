@@ -160,14 +160,14 @@ def slots_to_send(shard: Shard, files: JobFiles) -> range | list[int]:
     if shard.attempt == 1:
         return range(shard.rows)
     if shard.leading:
-        return leaders_of(files.leaders(shard.number), shard.leaders)[: shard.sending]
+        return leaders_of(files.depot.need(files.leaders(shard.number)), shard.leaders)[: shard.sending]
     before = [files.outcomes(shard.number, attempt) for attempt in range(1, shard.attempt)]
     # A retry by the user sends rows again that were refused for good before it, and only then.
-    since = [path for path in before[shard.insist_from - 1 :] if path.exists()]
+    since = [path for path in before[shard.insist_from - 1 :] if files.depot.bring(path)]
     with ShardOutcomes(since, shard.rows) as outcomes:
         tried = outcomes.kinds()
         turns = outcomes.turns()
-    with ShardOutcomes([path for path in before if path.exists()], shard.rows) as outcomes:
+    with ShardOutcomes([path for path in before if files.depot.bring(path)], shard.rows) as outcomes:
         kinds = outcomes.kinds()
     final = {int(kind) for kind in FINAL}
     left = [
@@ -194,7 +194,7 @@ def write_again(shard: Shard, job: Job, files: JobFiles, adapter: Adapter) -> No
     target = files.requests(shard.number, shard.attempt)
     draft = temporary(target)
     rewrite(
-        files.requests(shard.number),
+        files.depot.need(files.requests(shard.number)),
         draft,
         framing=adapter.capabilities.framing,
         envelope=adapter.envelope(job.spec.endpoint),

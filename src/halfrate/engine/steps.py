@@ -40,7 +40,7 @@ from halfrate.engine.hold import held
 from halfrate.engine.realtime import Patience, Realtime, Tally, Work
 from halfrate.providers.base import Adapter, BatchView, Blame, CallRefused, Intent, Tier
 from halfrate.rows.collect import Check
-from halfrate.rows.journal import Journal, JournalInUse
+from halfrate.rows.journal import Copy, Journal, JournalInUse
 from halfrate.rows.requests import request_lines
 from halfrate.store.connector import CommitUnknown
 from halfrate.store.store import Fenced, Span, Store
@@ -353,6 +353,9 @@ class Worker:
         requests = self.site.files(job.id).requests(shard.number, shard.attempt)
         known = None
         if refusal.most is not None:
+            if self.site.files(job.id).depot.afar:
+                # It was another machine that wrote them, perhaps.
+                await self._intent(shard, job)
             framing = self._adapter(shard).capabilities.framing
             known = await self._in_thread(_fit, shard, requests, framing, refusal)
         event = life.NoRoom(trouble=trouble, wait=refusal.until - now, alone=refusal.alone, fit=known)
@@ -408,6 +411,7 @@ class Worker:
         span = lease(policy)
         try:
             async with held(self._store, shard, self._owner, self._clock, until, span, ending.set) as hold:
+                copies = await self._in_thread(_copies, files, shard) if files.depot.afar else None
                 journal = await self._in_thread(
                     Journal,
                     files.results(shard.number, shard.attempt, 0),
@@ -415,6 +419,7 @@ class Worker:
                     rows=shard.rows,
                     first_row=shard.first_row,
                     row_prefix=prefix,
+                    copies=copies,
                 )
                 with journal:
                     tally = await self._realtime.run(
@@ -499,13 +504,20 @@ class Worker:
             await self._failed(shard, policy, error)
             return
         if shard.tier != "batch":
-            views, fetched = [_realtime_view(shard)], [files.all_results(shard.number, shard.attempt)]
+            number, attempt = shard.number, shard.attempt
+            if files.depot.afar:
+                fetched = [await self._in_thread(files.all_results, number, attempt)]
+            else:
+                fetched = [files.all_results(number, attempt)]
+            views = [_realtime_view(shard)]
         reader = Collecting(shard, job, files, adapter, self.site.check(job))
         done = await self._in_thread(reader.run, views, fetched)
         if isinstance(done, life.Foreign | life.StepFailed):
             await self._step(shard, done, policy)
             return
         collection, event = done
+        if files.depot.afar:
+            await self._keep_afar(shard, files, fetched, policy)
         now = self._clock.now()
         after = life.apply(shard, event, policy, now)
         # What rows cost whose results cannot be read any more is not known, and not nothing.
@@ -527,6 +539,18 @@ class Worker:
         why = None if job.keep_going else tripped(collection, shard.sending)
         if why is not None:
             await self._hold_back(job, why)
+
+    async def _keep_afar(
+        self, shard: Shard, files: JobFiles, fetched: list[list[Path]], policy: Policy
+    ) -> None:
+        """Put what was collected into the depot, unless another has done so since."""
+        until = self._clock.now() + lease(policy)
+        if not await self._in_thread(self._store.extend, shard, self._owner, until):
+            raise Fenced
+        results = list(itertools.chain.from_iterable(fetched))
+        journalled = shard.tier not in {"batch", life.NOT_SENT}
+        keep = files.keep_journalled if journalled else files.keep_collected
+        await self._in_thread(keep, shard.number, shard.attempt, results)
 
     async def _fetch(
         self, adapter: Adapter, view: BatchView, files: JobFiles, shard: Shard, first: int, policy: Policy
@@ -579,7 +603,10 @@ class Worker:
         if shard.attempt > 1:
             files.requests(shard.number, shard.attempt).unlink(missing_ok=True)
         if shard.counts.succeeded == shard.rows:
-            files.requests(shard.number).unlink(missing_ok=True)
+            first = files.requests(shard.number)
+            if files.depot.afar:
+                await self._in_thread(files.depot.drop, first)
+            first.unlink(missing_ok=True)
         await self._step(shard, life.Cleaned(), policy)
 
     # ------------------------------------------------------------ parts of steps
@@ -587,7 +614,9 @@ class Worker:
     async def _intent(self, shard: Shard, job: Job, past: tuple[str, ...] = ()) -> Intent:
         files = self.site.files(job.id)
         path = files.requests(shard.number, shard.attempt)
-        if shard.attempt > 1 and not path.exists():
+        if files.depot.afar and shard.attempt == 1:
+            await self._in_thread(files.depot.bring, path)
+        elif shard.attempt > 1 and not path.exists():
             await self._in_thread(write_again, shard, job, files, self._adapter(shard))
         return Intent(
             tag=shard.tag,
@@ -629,6 +658,12 @@ class Worker:
 
     async def _in_thread(self, call: Callable[..., _R], *args: object, **options: object) -> _R:
         return await asyncio.to_thread(functools.partial(call, *args, **options))
+
+
+def _copies(files: JobFiles, shard: Shard) -> tuple[Copy, Copy]:
+    """Where the replies and the marks of an attempt in real time are copied to."""
+    number, attempt = shard.number, shard.attempt
+    return files.depot.tail(files.results(number, attempt, 0)), files.depot.tail(files.marks(number, attempt))
 
 
 def _tokens(shard: Shard, requests: Path) -> int | None:

@@ -74,7 +74,7 @@ class Gateway:
         self._log = log
         self._running = running
         self._limits = limits or Limits()
-        self.shelf = Shelf(service.home, service.surfaces, service.clock)
+        self.shelf = Shelf(service.home, service.surfaces, service.clock, service.depot)
         self.keeper = Keeper(service, self.shelf, self._told, log.failed)
         self.targets = Targets()
         self.calls = CallLog(service.home.root / "gateway" / "calls")

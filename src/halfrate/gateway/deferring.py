@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from starlette.types import Receive, Send
 
-from halfrate.base.errors import HalfrateError
+from halfrate.base.errors import HalfrateError, StorageError
 from halfrate.base.ids import new_id
 from halfrate.base.money import added, usd
 from halfrate.base.types import Endpoint
@@ -48,6 +48,10 @@ _COUNTED_EVERY: Final = 5.0
 _CLOSE_EVERY: Final = 1.0
 _LOOK: Final = 30.0
 """Seconds between two looks for calls whose process died."""
+_BEAT: Final = 10.0
+"""Seconds between two times that other machines are told that this process lives."""
+_AGAIN: Final = 2.0
+"""Seconds until an answer is put into the depot again that could not be."""
 _JSON: Final = (b"content-type", b"application/json")
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -86,6 +90,7 @@ class Deferring:
         self._running: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._counted = -_COUNTED_EVERY
+        self._stopped = False
 
     async def take(self, asked: Asked, wish: Wish, receive: Receive, send: Send) -> Asked | None:
         """Answer a call; or give it back, to be run in real time like any other.
@@ -123,9 +128,13 @@ class Deferring:
 
     async def run(self) -> None:
         """Close what was gathered when it is time, and see to what dead processes left, until cancelled."""
-        looked = 0.0
+        looked = beaten = 0.0
         while True:
             try:
+                now = self._service.clock.now()
+                if self._places.depot.afar and now - beaten >= _BEAT:
+                    await asyncio.to_thread(self._service.beat)
+                    beaten = now
                 await asyncio.to_thread(self._gatherer.close_due)
                 now = self._service.clock.now()
                 if now - looked >= _LOOK:
@@ -137,6 +146,7 @@ class Deferring:
 
     async def stop(self) -> None:
         """Let calls that run come to their end, and close what was gathered: another process goes on with it."""
+        self._stopped = True
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -149,9 +159,10 @@ class Deferring:
         """Calls that ran in real time when their process died: nobody knows what became of them."""
         now = self._service.clock.now()
         for call in self._store.running():
-            if not self._service.proven_dead(call.owner):
+            if not self._service.gone(call.owner, call.created_at):
                 continue
-            body = error_body(call.surface, 504, "outcome_unknown", _UNKNOWN)
+            text = _UNKNOWN_AFAR if self._places.depot.afar else _UNKNOWN
+            body = error_body(call.surface, 504, "outcome_unknown", text)
             self._line.ended(self._store.end([self._answered(call, 504, None, None, body, now)]))
 
     # ------------------------------------------------------------ what is known already
@@ -288,13 +299,26 @@ class Deferring:
         try:
             status, used, cost, body = await self._outcome(asked, tier)
             now = self._service.clock.now()
-            answered = await asyncio.to_thread(self._answered, call, status, used, cost, body, now)
+            answered = await self._kept(call, status, used, cost, body, now)
             self._line.ended(await asyncio.to_thread(self._store.end, [answered]))
         except HalfrateError as error:
             # The answer was paid for, and is in the ledger; it can be kept nowhere.
             self._log.say("an answer is lost", why=str(error), request_id=asked.request_id)
         except Exception as error:  # noqa: BLE001 - a defect: nobody else would hear of it
             self._log.failed(error, asked.request_id)
+
+    async def _kept(
+        self, call: Deferred, status: int, tier: str | None, cost: int | None, body: bytes, now: float
+    ) -> Deferred:
+        """The call with its answer kept, as soon as a depot can keep it."""
+        while True:
+            try:
+                return await asyncio.to_thread(self._answered, call, status, tier, cost, body, now)
+            except StorageError as error:
+                if not self._places.depot.afar or self._stopped:
+                    raise
+                self._log.say("calls wait", why=str(error))
+            await asyncio.sleep(_AGAIN)
 
     async def _outcome(self, asked: Asked, tier: str) -> tuple[int, str | None, int | None, bytes]:
         """Status, tier, cost and body of what a call comes to. Flex that has no room is no reason to wait."""
@@ -398,6 +422,12 @@ class Deferring:
 _UNKNOWN: Final = (
     "The gateway was ended while this call ran. It may have been run, and billed: it stands in the ledger as a doubt. "
     "Whoever sends it again may pay for it twice."
+)
+
+
+_UNKNOWN_AFAR: Final = (
+    "The machine that ran this call is gone. It may have been run, and billed, without standing in the ledger. Whoever "
+    "sends it again may pay for it twice."
 )
 
 

@@ -20,6 +20,8 @@ from halfrate.service.jobs import Service
 
 _BACKLOG: Final = 2_048
 _SWEEP: Final = 60.0
+_SWEEP_AFAR: Final = 3_600.0
+"""Seconds between two looks at all that a depot holds. Each asks the store for a list of it."""
 _BOOKED_EVERY: Final = 5.0
 """Seconds between two times that calls in real time are brought into the ledger, and budgets looked at."""
 _THREADS: Final = 48
@@ -142,9 +144,15 @@ class Server:
         self._log.say(event, webhook=webhook_id, why=why)
 
     async def _sweep(self, gateway: Gateway) -> None:
-        sweeps = [gateway.shelf.sweep_orphans]
+        afar, looked = self._service.depot.afar, 0.0
+        sweeps = [] if afar else [gateway.shelf.sweep_orphans]
         while True:
             try:
+                now = self._service.clock.now()
+                if afar and now - looked >= _SWEEP_AFAR:
+                    looked = now
+                    sweeps.append(gateway.shelf.sweep_orphans)
+                    await asyncio.to_thread(gateway.gatherer.sweep_afar, now)
                 while sweeps:
                     await asyncio.to_thread(sweeps.pop())
                 now = self._service.clock.now()

@@ -173,6 +173,14 @@ class Bucket:
             raise OutcomeUnknown(f"{self.place}/{key} is larger than it should be")
         return bytes(await self._asked(found.bytes_async(), key))
 
+    # ------------------------------------------------------------ for those who wait
+
+    def opened(self) -> "ObjectStore":
+        """The store itself. Waits for credentials where they have to be fetched from somewhere."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
     # ------------------------------------------------------------ parts
 
     async def _store(self) -> "ObjectStore":
@@ -224,9 +232,9 @@ class Bucket:
         try:
             return await asked
         except (BaseError, OSError, ValueError) as error:
-            raise self._meaning(error, key) from error
+            raise self.meaning(error, key) from error
 
-    def _meaning(self, error: Exception, key: str) -> HalfrateError:
+    def meaning(self, error: Exception, key: str) -> HalfrateError:
         """An error of obstore's as one of ours. Its text repeats whole replies, and ours what is in them to be read."""
         from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 

@@ -10,7 +10,8 @@ Replies are written at once, and synced together (`sync`), so that a hundred a s
 process leaves behind, wherever it was killed, says of every row whether it was answered, may have been run unseen,
 or was never sent. A reply that was written in part is recognised and dropped: its row may have been run.
 
-After a power cut the replies of the last moments, and the marks of rows called in them, may be missing.
+After a power cut the replies of the last moments, and the marks of rows called in them, may be missing. So they may
+where a machine is lost and the journal is gone on with from copies elsewhere (`Copy`), which `sync` adds to.
 """
 
 import enum
@@ -20,7 +21,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import msgspec
 
@@ -33,6 +34,8 @@ _CHECK: Final = 0x5BD1E995
 """What the second number of a mark is the first one's distance from, bit by bit: a mark of zeros is none."""
 _SENDING, _REFUSED, _LOST = 1, 2, 3
 _BITS: Final = 2
+_PIECE: Final = 8 << 20
+"""Bytes that are put into a copy at a time, at most."""
 
 
 class State(enum.IntEnum):
@@ -50,6 +53,36 @@ class State(enum.IntEnum):
 
 class JournalInUse(HalfrateError):
     """Another process writes this journal. While it lives, nobody else may call these rows."""
+
+
+class Copy(Protocol):
+    """A copy of a file, elsewhere. Its methods wait, and raise StorageError."""
+
+    def bring(self) -> int:
+        """Have the file begin with all that is in the copy; how many bytes that are."""
+        ...
+
+    def add(self, data: bytes) -> None:
+        """Keep what was added to the file."""
+        ...
+
+
+class _Copied:
+    """A file of the journal, and how much of it is in its copy."""
+
+    def __init__(self, copy: Copy) -> None:
+        self._copy = copy
+        self._done = copy.bring()
+
+    def put(self, handle: int, size: int) -> None:
+        """Put what was added, up to so many bytes of the file."""
+        while self._done < size:
+            data = os.pread(handle, min(size - self._done, _PIECE), self._done)
+            if not data:
+                # Of what was there before, a part made no sense, and was taken out.
+                return
+            self._copy.add(data)
+            self._done += len(data)
 
 
 class _Named(msgspec.Struct):
@@ -70,16 +103,26 @@ class Journal:
         rows: rows of the shard; a row is known by its slot, 0 to `rows` - 1.
         first_row: the shard's first row.
         row_prefix: what stands before the row's number in the ids of this attempt.
+        copies: where replies and marks are copied to, and brought from; a copy of each, if of any.
 
     Raises JournalInUse, StorageError.
     """
 
-    def __init__(self, replies: Path, marks: Path, *, rows: int, first_row: int, row_prefix: str) -> None:
+    def __init__(
+        self,
+        replies: Path,
+        marks: Path,
+        *,
+        rows: int,
+        first_row: int,
+        row_prefix: str,
+        copies: tuple[Copy, Copy] | None = None,
+    ) -> None:
         self.path = replies
         self.written = 0
         """Replies that this process has written."""
         self.durable = 0
-        """Of these, how many are certain to survive a power cut."""
+        """Of these, how many are certain to survive a power cut, and have been copied."""
         self.dropped = 0
         """Lines that an earlier process left and that make no sense; they were taken out."""
         self._states = bytearray(rows)
@@ -87,11 +130,20 @@ class Journal:
         self._first_row = first_row
         self._row_prefix = row_prefix
         self._handles: list[int] = []
+        self._copied: tuple[_Copied, _Copied] | None = None
+        # Bytes of the files, without what is being written.
+        self._replies_size = self._marks_size = 0
         try:
             self._marks = self._open(marks)
             self._lock(marks)
             self._replies = self._open(replies)
+            if copies is not None:
+                self._copied = (_Copied(copies[0]), _Copied(copies[1]))
             self._recover(marks)
+            self._replies_size = os.fstat(self._replies).st_size
+            self._marks_size = os.fstat(self._marks).st_size
+            # What an earlier process wrote here and could not copy any more.
+            self._copy()
             sync_folder(replies.parent)
         except OSError as error:
             self.close()
@@ -169,16 +221,18 @@ class Journal:
                 "may be paid for; its answer is lost. Make room and attach to the job again."
             ) from error
         self._states[slot] = State.ANSWERED
+        self._replies_size = size + len(line)
         self.written += 1
         return self.written
 
     def sync(self) -> int:
-        """Make every reply that is written by now survive a power cut; gives how many that are. May be called in
-        a thread while others write. Raises StorageError."""
+        """Make every reply that is written by now survive a power cut, and copy it; gives how many that are. May be
+        called in a thread while others write. Raises StorageError."""
         written = self.written
         if self.durable < written:
             try:
                 os.fsync(self._replies)
+                self._copy()
             except OSError as error:
                 raise StorageError(
                     f"{self.path} could not be written ({error.strerror}). The answers of the last moments may be "
@@ -186,6 +240,13 @@ class Journal:
                 ) from error
             self.durable = written
         return written
+
+    def _copy(self) -> None:
+        """Copy what is written by now: marks first, so that no reply stands there whose call does not."""
+        if self._copied is not None:
+            replies, marks = self._replies_size, self._marks_size
+            self._copied[1].put(self._marks, marks)
+            self._copied[0].put(self._replies, replies)
 
     def close(self) -> None:
         """Let go of the files. What was not synced is left to the kernel."""
@@ -213,6 +274,7 @@ class Journal:
         value = slot << _BITS | what
         try:
             _put(self._marks, _MARK.pack(value, value ^ _CHECK))
+            self._marks_size += _MARK.size
         except OSError as error:
             raise StorageError(
                 f"The journal beside {self.path} could not be written ({error.strerror}). Row "

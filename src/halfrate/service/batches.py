@@ -57,6 +57,7 @@ _LONGEST_LOOK: Final = 15.0
 _LATER: Final = 30.0
 _REPEATED: Final = 600.0
 """Seconds within which a call that its client says it repeats is held to be the same call."""
+_READS_INPUT: Final = frozenset(BatchState) - {BatchState.IN_PROGRESS}
 _ENDED: Final = frozenset({JobState.DONE, JobState.CANCELLED, JobState.STOPPED})
 
 
@@ -313,6 +314,9 @@ class Keeper:
         files: tuple[StoredFile, ...] = ()
         next_at: float | None = now
         try:
+            self._shelf.places.ready_batch(batch.id)
+            if batch.state in _READS_INPUT:
+                self._shelf.places.bring_input(batch.id, gathered=batch.surface == "calls")
             match batch.state:
                 case BatchState.GATHERING:
                     batch = self._planned(batch)
@@ -333,7 +337,7 @@ class Keeper:
             next_at = now + _LATER
         saved = self._store.save_batch(held, self._owner, batch, None if batch.ended else next_at, files)
         if saved and batch.ended:
-            self._shelf.places.drop_batch(batch.id)
+            self._shelf.drop_batch(batch.id)
 
     def _planned(self, batch: SurfaceBatch) -> SurfaceBatch:
         """Look through the input and settle which jobs are to be made of it."""
@@ -448,6 +452,7 @@ class Keeper:
             if not one.raw.exists():
                 self._service.deliver_raw(one.part.job_id, one.raw)
         results = self._form(batch).results(batch, self._folder(batch), ran, now)
+        self._shelf.places.depot.put(*(self._shelf.places.file(file.id) for file in results.files))
         state = BatchState.COMPLETED
         if cancelled:
             state = BatchState.CANCELLED

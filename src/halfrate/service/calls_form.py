@@ -110,6 +110,14 @@ class CallsForm:
         if batch.state is BatchState.GATHERING:
             # Whoever gathered it has died.
             batch = batch.moved(BatchState.VALIDATING, now)
+        rows = self._set_apart(batch, folder)
+        if not rows:
+            return batch.moved(BatchState.FAILED, now)
+        part = BatchPart(new_job_id(), batch.extra["model"], batch.extra["name"], rows)
+        return msgspec.structs.replace(batch, parts=(part,), counts=BatchCounts(total=rows))
+
+    def _set_apart(self, batch: SurfaceBatch, folder: Path) -> int:
+        """Write the rows of the calls that wait; how many there are."""
         waiting = {call.id for call in self._store.waiting(batch.id)}
         rows = 0
         with TargetFile(_rows(folder)) as file:
@@ -119,12 +127,12 @@ class CallsForm:
                     file.write(line)
                     rows += 1
             file.commit()
-        if not rows:
-            return batch.moved(BatchState.FAILED, now)
-        part = BatchPart(new_job_id(), batch.extra["model"], batch.extra["name"], rows)
-        return msgspec.structs.replace(batch, parts=(part,), counts=BatchCounts(total=rows))
+        return rows
 
     def inputs(self, batch: SurfaceBatch, folder: Path) -> dict[str, Path]:
+        if self._places.depot.afar:
+            # Another machine may have settled which calls these are, and what is here be from before that.
+            self._set_apart(batch, folder)
         return {part.asked: _rows(folder) for part in batch.parts}
 
     def options(self, batch: SurfaceBatch, part: BatchPart) -> dict[str, str]:

@@ -17,6 +17,7 @@ import msgspec
 from halfrate.base.clock import Clock
 from halfrate.base.errors import StorageError
 from halfrate.base.ids import new_id
+from halfrate.blobs.depot import NoTail, Tail
 from halfrate.blobs.shelves import Shelves
 from halfrate.core.deferral import KEPT, Deferred, Group, linger
 from halfrate.core.surface import BatchState, SurfaceBatch
@@ -49,10 +50,13 @@ class Gathered(msgspec.Struct, frozen=True):
 class _Gathering:
     """A batch that calls are added to."""
 
-    def __init__(self, batch: SurfaceBatch, handle: int, opened: float, least: int, longest: float) -> None:
+    def __init__(
+        self, batch: SurfaceBatch, handle: int, tail: Tail | NoTail, opened: float, least: int, longest: float
+    ) -> None:
         self.batch = batch
         self._longest = longest
         self.handle = handle
+        self.tail = tail
         self.opened = opened
         self.least = least
         self.rows = 0
@@ -128,6 +132,12 @@ class Gatherer:
             if not self._store.knows(folder.name):
                 self._places.drop_answers(folder.name)
 
+    def sweep_afar(self, now: float) -> None:
+        """Forget answers of which the machine is gone that gave them. Looks at all that the depot holds."""
+        for name in self._places.left_afar("answers", now - KEPT):
+            if not self._store.knows(name):
+                self._places.drop_answers(name)
+
     # ------------------------------------------------------------ parts
 
     def _gather(self, group: Group, members: Sequence[Gathered]) -> dict[str, str]:
@@ -165,8 +175,8 @@ class Gatherer:
             deadline=first.call.deadline,
             extra={"model": group.model, "name": group.name},
         )
-        handle = self._places.begin_gathering(batch.id)
-        gathering = _Gathering(batch, handle, now, first.least, self._longest)
+        handle, tail = self._places.begin_gathering(batch.id)
+        gathering = _Gathering(batch, handle, tail, now, first.least, self._longest)
         gathering.deadline = first.call.deadline or now
         try:
             self._store.begin(batch, gathering.closes_at + _GRACE)
@@ -180,6 +190,7 @@ class Gatherer:
     def _add(self, gathering: _Gathering, members: Sequence[Gathered]) -> list[str] | None:
         lines = b"".join(map(_line, members))
         _write(gathering.handle, lines)
+        gathering.tail.add(lines)
         deadlines = [one.call.deadline for one in members if one.call.deadline is not None]
         gathering.deadline = min([gathering.deadline, *deadlines])
         gathering.rows += len(members)

@@ -8,6 +8,7 @@ import msgspec
 
 from halfrate.base.errors import SettingsError
 from halfrate.base.types import Capabilities
+from halfrate.blobs.depot import NO_DEPOT, AnyDepot
 from halfrate.blobs.files import JobFiles
 from halfrate.core.lifecycle import Policy, SmallTails
 
@@ -31,13 +32,16 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     timing: Timing = Timing()
     server: str | None = None
     """URL of a database elsewhere, with its password: it is left out of every repr."""
+    depot: str | None = None
+    """Where every file is kept that must outlive this folder; see `service.depots`."""
 
     def __repr__(self) -> str:
         return f"Home({self.root})"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Home":
-        """HALFRATE_HOME, else `$XDG_DATA_HOME/halfrate`, else `~/.local/share/halfrate`; and HALFRATE_DATABASE."""
+        """HALFRATE_HOME, else `$XDG_DATA_HOME/halfrate`, else `~/.local/share/halfrate`; HALFRATE_DATABASE and
+        HALFRATE_DEPOT."""
         environ = os.environ if environ is None else environ
         named = environ.get("HALFRATE_HOME")
         if named:
@@ -45,7 +49,12 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         else:
             base = environ.get("XDG_DATA_HOME") or "~/.local/share"
             root = Path(base).expanduser() / "halfrate"
-        return cls(root=root, timing=_timing(environ), server=environ.get("HALFRATE_DATABASE") or None)
+        return cls(
+            root=root,
+            timing=_timing(environ),
+            server=environ.get("HALFRATE_DATABASE") or None,
+            depot=environ.get("HALFRATE_DEPOT") or None,
+        )
 
     @property
     def database(self) -> str:
@@ -55,8 +64,8 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     def workers(self) -> Path:
         return self.root / "workers"
 
-    def files(self, job_id: str) -> JobFiles:
-        return JobFiles(self.root / "jobs" / job_id)
+    def files(self, job_id: str, depot: AnyDepot = NO_DEPOT) -> JobFiles:
+        return JobFiles(self.root / "jobs" / job_id, depot)
 
     def create(self) -> None:
         """Make the folder, private to the user: prompts and answers are kept in it."""

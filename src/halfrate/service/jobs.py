@@ -1,9 +1,11 @@
 """Jobs: submit, run, look at, cancel, try again, deliver, account for."""
 
+import asyncio
 import filecmp
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +16,7 @@ from halfrate.base.errors import HalfrateError, OverBudget, SettingsError, Stora
 from halfrate.base.ids import row_prefix
 from halfrate.base.results import Kind
 from halfrate.base.types import Outcome, OutputFormat, RequestSpec, Usage
+from halfrate.blobs.depot import AnyDepot, Depot
 from halfrate.blobs.files import JobFiles
 from halfrate.core import finish
 from halfrate.core import lifecycle as life
@@ -39,6 +42,7 @@ from halfrate.rows.records import record_decoder
 from halfrate.rows.results import ResultRecord, iter_results
 from halfrate.service.answers import schema_check
 from halfrate.service.costs import CostLine, grouped
+from halfrate.service.depots import depot_at
 from halfrate.service.drafts import Ask, Draft, Drafter, unwritable
 from halfrate.service.forecasts import Score, cache_hits, expected, samples, scores
 from halfrate.service.home import Home
@@ -61,6 +65,8 @@ _PATIENCE = 300.0
 """Seconds after which a worker tries again what a person has to mend."""
 _LEFT_OPEN = 10.0
 """Seconds between two looks for jobs of which nothing goes on, and which nobody has concluded."""
+_ALIVE = 60.0
+"""Seconds for which a process of another machine is taken to live that was heard of."""
 _LONGEST_CREATE = 600.0
 """The longest wait for a paid call of any provider, which a lease has to outlast."""
 
@@ -73,7 +79,12 @@ class Service:
         self.clock: Clock = clock or SystemClock()
         home.create()
         self._store = Store.open(home.database)
-        self._owner = Owner(home.workers)
+        try:
+            self.depot = self._depot()
+        except BaseException:
+            self._store.close()
+            raise
+        self._owner = Owner(home.workers, alone=not self.depot.afar)
         self._adapters: dict[str, Adapter] = {}
         self._jobs: dict[str, Job] = {}
         self._checks: dict[str, Check] = {}
@@ -131,8 +142,8 @@ class Service:
         job = draft.job
         mine = JobFiles(draft.folder).snapshot(job.input_format)
         for other in self._store.twins_of(job.spec_hash, job.input_size):
-            theirs = self.home.files(other.id).snapshot(other.input_format)
-            if theirs.exists() and filecmp.cmp(mine, theirs, shallow=False):
+            theirs = self.files(other.id).snapshot(other.input_format)
+            if self.depot.bring(theirs) and filecmp.cmp(mine, theirs, shallow=False):
                 return other
         return None
 
@@ -158,7 +169,12 @@ class Service:
         job = draft.job
         if not job.fetched:
             job = msgspec.structs.replace(job, output=str(_output_place(job)))
-        files = self.home.files(job.id)
+        files = self.home.files(job.id, self.depot)
+        try:
+            self._put_afar(draft, files, held)
+        except (HalfrateError, Fenced):
+            draft.discard()
+            raise
 
         def put() -> None:
             """Give the draft's files their place."""
@@ -179,9 +195,21 @@ class Service:
             # In a batch's job's place another may have put its files by now: whoever holds the batch clears it.
             if held is None:
                 files.remove()
+                with suppress(StorageError):
+                    self.depot.drop_folder(files.folder)
             draft.discard()
             raise
         return job
+
+    def _put_afar(self, draft: Draft, files: JobFiles, held: "Held | None") -> None:
+        """Put a draft's files into the depot under its job's name; Fenced where another process makes the job."""
+        if not self.depot.afar:
+            return
+        if held is not None:
+            until = self.clock.now() + _ALIVE
+            if not self._store.surfaces.extend_batch(held, self.owner, until):
+                raise Fenced(held.batch.id)
+        self.depot.put_folder(draft.folder, files.folder)
 
     # ------------------------------------------------------------ running
 
@@ -246,11 +274,19 @@ class Service:
         `on_halt`: what a person has to mend before one of the jobs can go on. `drain`: end when nothing is left.
         """
         ended: list[str] = []
+        later: dict[str, asyncio.Task[None]] = {}
 
         def stepped(shard: Shard) -> None:
             on_step(shard)
             if shard.state not in MOVING:
                 ended.append(shard.job_id)
+
+        def end(job_id: str) -> None:
+            if not self.depot.afar:
+                self._end(job_id, on_end, on_halt)
+            elif job_id not in later:
+                # Its files may have to be brought first.
+                later[job_id] = asyncio.create_task(asyncio.to_thread(self._end, job_id, on_end, on_halt))
 
         worker = Worker(
             self._store,
@@ -268,14 +304,16 @@ class Service:
 
         def concluded() -> bool:
             nonlocal looked
+            for job_id in [job_id for job_id, task in later.items() if task.done()]:
+                later.pop(job_id).result()
             while ended:
-                self._end(ended.pop(), on_end, on_halt)
+                end(ended.pop())
             now = self.clock.now()
             if now - looked >= _LEFT_OPEN:
                 # Whoever has ended the last shard of a job may have died before it could conclude it.
                 looked = now
                 for job_id in self._store.settled_jobs():
-                    self._end(job_id, on_end, on_halt)
+                    end(job_id)
             return False
 
         policy = Policy(uploads_file=True, create_timeout=_LONGEST_CREATE)
@@ -283,6 +321,7 @@ class Service:
             await loop.run(policy, enough=concluded, wait_for_more=not drain)
         finally:
             concluded()
+            await asyncio.gather(*later.values())
             for name in list(self._adapters):
                 await self._adapters.pop(name).close()
 
@@ -317,7 +356,9 @@ class Service:
         return job
 
     def files(self, job_id: str) -> JobFiles:
-        return self.home.files(job_id)
+        files = self.home.files(job_id, self.depot)
+        files.ready()
+        return files
 
     def adapter(self, account: str) -> Adapter:
         adapter = self._adapters.get(account)
@@ -519,9 +560,27 @@ class Service:
 
         return Urgency(self._store, self, self.clock)
 
-    def proven_dead(self, owner: str) -> bool:
-        """Whether a process of this name, of this machine, is there no more."""
-        return self._owner.proven_dead(owner)
+    def check_depot(self) -> None:
+        """See that the depot can be used, if there is one, before anything is taken on. Raises SettingsError where it
+        is that of another database, StorageError where it cannot be written to and read from."""
+        if isinstance(self.depot, Depot):
+            self.depot.check()
+
+    def beat(self) -> None:
+        """Have other machines know that this process lives. To be called every few seconds, where there is a depot."""
+        now = self.clock.now()
+        self._store.processes.beat(self.owner, now, now + _ALIVE)
+
+    def gone(self, owner: str, since: float) -> bool:
+        """Whether a process of this name is there no more, or has lost its place: one of another machine is taken to be
+        if it has not been heard of for a minute. `since`: when it was there at least."""
+        if owner == self.owner:
+            return False
+        if self._owner.proven_dead(owner):
+            return True
+        if not self.depot.afar:
+            return False
+        return max(self._store.processes.alive_until(owner), since + _ALIVE) < self.clock.now()
 
     def deliver_raw(self, job_id: str, target: Path) -> Path:
         """Write the provider's own result objects, under the user's ids, in input order; for a batch file of
@@ -677,6 +736,23 @@ class Service:
             if fact.creates_per_hour is not None
         ]
 
+    def _depot(self) -> AnyDepot:
+        """Raises SettingsError where the files of this database are in a depot that nobody named."""
+        processes = self._store.processes
+        if self.home.depot is not None and self.home.database.startswith("sqlite:"):
+            raise SettingsError(
+                "HALFRATE_DEPOT is for machines that share a database, and there is none: set HALFRATE_DATABASE to a "
+                "PostgreSQL server's too. Nothing was changed."
+            )
+        if self.home.depot is None and self.home.server is not None:
+            known = processes.depot()
+            if known is not None:
+                raise SettingsError(
+                    f"The files of this database are in {known}, and without them jobs would seem to lack their "
+                    "answers. Set HALFRATE_DEPOT to that place, or to where they were moved. Nothing was changed."
+                )
+        return depot_at(self.home.depot, self.home.root, processes.own_id, processes.note_depot)
+
     def _connect(self, account: Account) -> Adapter:
         return adapter_class(account.provider)(account)
 
@@ -766,7 +842,7 @@ class Service:
                         files.outcomes(shard.number, attempt),
                     )
                     for attempt in range(1, shard.attempt + 1)
-                    if files.outcomes(shard.number, attempt).exists()
+                    if self.depot.bring(files.outcomes(shard.number, attempt))
                 ),
             )
             for shard in self._store.shards(job.id)
@@ -784,7 +860,8 @@ class Service:
         return form.failed(Outcome.CANCELLED, "this row was not run")
 
     def _snapshot(self, job: Job) -> Snapshot:
-        return Snapshot(self.files(job.id).snapshot(job.input_format), job.input_format, job.spec.native)
+        path = self.depot.need(self.files(job.id).snapshot(job.input_format))
+        return Snapshot(path, job.input_format, job.spec.native)
 
     def check_target(self, path: Path) -> None:
         """Raises SettingsError where no file of this name can be made."""

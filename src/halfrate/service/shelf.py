@@ -4,6 +4,7 @@ A file is on the disk, synced, before it is recorded, and forgotten before it is
 """
 
 import hashlib
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ import msgspec
 from halfrate.base.clock import Clock
 from halfrate.base.errors import HalfrateError, StorageError
 from halfrate.base.ids import new_id
+from halfrate.blobs.depot import NO_DEPOT, AnyDepot
 from halfrate.blobs.shelves import Incoming, Shelves
 from halfrate.core.surface import UPLOAD_LIFE, Part, StoredFile, Upload
 
@@ -35,8 +37,8 @@ class WrongParts(Exception):
 class Shelf:
     """Keeps files. Its methods wait for the disk: call them in threads."""
 
-    def __init__(self, home: "Home", store: "SurfaceStore", clock: Clock) -> None:
-        self.places = Shelves(home.root)
+    def __init__(self, home: "Home", store: "SurfaceStore", clock: Clock, depot: AnyDepot = NO_DEPOT) -> None:
+        self.places = Shelves(home.root, depot)
         self.places.create()
         self._store = store
         self._clock = clock
@@ -52,20 +54,21 @@ class Shelf:
     ) -> StoredFile:
         """Put what has arrived on the shelf. `life`: seconds, None for ever."""
         file = self._described(new_id("file-"), team, filename, purpose, incoming.size, life)
-        incoming.keep(self.places.file(file.id))
+        self.places.keep(incoming, self.places.file(file.id))
         self._store.add_file(file)
         return file
 
     def content(self, file: StoredFile) -> Path | None:
         """Where a file is; None if it went away just now."""
         path = self.places.file(file.id)
-        return path if path.exists() else None
+        return path if self.places.depot.bring(path) else None
 
     def drop(self, team: str, file_id: str) -> bool:
         """Forget a file and remove it; whether there was one."""
         if not self._store.drop_file(team, file_id):
             return False
-        self.places.drop_file(file_id)
+        with _swept_later():
+            self.places.drop_file(file_id)
         return True
 
     # ------------------------------------------------------------ uploads in parts
@@ -88,7 +91,7 @@ class Shelf:
         """Add what has arrived to an upload; None if that takes no more parts by now."""
         part = Part(new_id("part_"), incoming.size)
         try:
-            incoming.keep(self.places.part(upload.id, part.id))
+            self.places.keep(incoming, self.places.part(upload.id, part.id))
         except StorageError:
             found = self._store.upload(upload.team, upload.id)
             if found is not None and found.standing(self._clock.now()) == "pending":
@@ -130,7 +133,7 @@ class Shelf:
             file = self._described(
                 new_id("file-"), upload.team, upload.filename, upload.purpose, total, upload.life
             )
-            incoming.keep(self.places.file(file.id))
+            self.places.keep(incoming, self.places.file(file.id))
         finally:
             incoming.close()
 
@@ -141,9 +144,11 @@ class Shelf:
 
         changed = self._store.change_upload(upload.team, upload.id, completed)
         if changed is None or changed.file != file:
-            self.places.drop_file(file.id)
+            with _swept_later():
+                self.places.drop_file(file.id)
             return None
-        self.places.drop_upload(upload.id)
+        with _swept_later():
+            self.places.drop_upload(upload.id)
         return changed
 
     def abandon(self, upload: Upload) -> Upload | None:
@@ -157,8 +162,14 @@ class Shelf:
         changed = self._store.change_upload(upload.team, upload.id, cancelled)
         if changed is None or changed.status != "cancelled":
             return None
-        self.places.drop_upload(upload.id)
+        with _swept_later():
+            self.places.drop_upload(upload.id)
         return changed
+
+    def drop_batch(self, batch_id: str) -> None:
+        """Remove what a batch was made of that has ended."""
+        with _swept_later():
+            self.places.drop_batch(batch_id)
 
     # ------------------------------------------------------------ tidiness
 
@@ -179,12 +190,20 @@ class Shelf:
         """Remove what processes left that died: files that they had not recorded, and what batches were made of that
         have come to their end. Looks at every file."""
         before = self._clock.now() - _STRAY
+        if self.places.depot.afar:
+            self.places.drop_copies(before)
         for path in self.places.files(before):
             if not self._store.has_file(path.name):
                 path.unlink(missing_ok=True)
         for folder in self.places.batches(before):
             if not self._store.is_open(folder.name):
                 self.places.drop_batch(folder.name)
+        for file_id in self.places.left_afar("files", before):
+            if not self._store.has_file(file_id):
+                self.places.drop_file(file_id)
+        for batch_id in self.places.left_afar("batches", before):
+            if not self._store.is_open(batch_id):
+                self.places.drop_batch(batch_id)
 
     def problem(self) -> str:
         """Why no file can be taken in now, "" if nothing is wrong."""
@@ -192,8 +211,10 @@ class Shelf:
             with_disk = self.incoming()
             with_disk.close()
             self._store.next_batch()
+            self.places.depot.probe()
         except HalfrateError:
-            return "the disk or the database cannot be used"
+            what = "disk, the depot" if self.places.depot.afar else "disk"
+            return f"the {what} or the database cannot be used"
         return ""
 
     # ------------------------------------------------------------ parts
@@ -216,8 +237,16 @@ class Shelf:
         """Copy parts one behind the other; the MD5 of the whole, in hex."""
         digest = hashlib.md5(usedforsecurity=False)
         for part_id in part_ids:
-            with self.places.part(upload.id, part_id).open("rb") as source:
+            place = self.places.part(upload.id, part_id)
+            if self.places.depot.afar:
+                self.places.depot.bring(place)
+            with place.open("rb") as source:
                 while block := source.read(_BLOCK):
                     digest.update(block)
                     incoming.write(block)
         return digest.hexdigest()
+
+
+def _swept_later() -> AbstractContextManager[object]:
+    """What a depot cannot forget now is nobody's, and a sweep finds it."""
+    return suppress(StorageError)

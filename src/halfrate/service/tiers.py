@@ -19,7 +19,7 @@ def tiers(job: Job, shards: Iterable[Shard], files: JobFiles) -> dict[int, str]:
     found: dict[int, str] = {}
     for shard in shards:
         for attempt in range(1, shard.attempt + 1):
-            if not files.marks(shard.number, attempt).exists():
+            if not files.called(shard.number, attempt):
                 continue
             read = adapter.line_reader(job.spec.endpoint, row_prefix(shard.id, attempt)).general
             for path in files.all_results(shard.number, attempt):

@@ -25,6 +25,7 @@ MIGRATIONS: Final = {
     9: "webhooks",
     10: "closed_logs",
     11: "deferred",
+    12: "processes",
 }
 """Number and name of every migration; the file is `migrations/<number, four digits>_<name>.sql`."""
 

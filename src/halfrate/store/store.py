@@ -43,6 +43,7 @@ from halfrate.store.sqlite import SqliteConnector
 if TYPE_CHECKING:
     from halfrate.store.calls import CallBook
     from halfrate.store.deferred import DeferredStore
+    from halfrate.store.processes import ProcessStore
     from halfrate.store.surfaces import Held, SurfaceStore
     from halfrate.store.webhooks import WebhookStore
 
@@ -122,6 +123,13 @@ class Store:
         from halfrate.store.webhooks import WebhookStore
 
         return WebhookStore(self._connector)
+
+    @functools.cached_property
+    def processes(self) -> "ProcessStore":
+        """What the database is called, and who lives that works over it. For those alone that have a depot."""
+        from halfrate.store.processes import ProcessStore
+
+        return ProcessStore(self._connector)
 
     # ------------------------------------------------------------ jobs
 

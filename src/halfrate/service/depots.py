@@ -1,0 +1,48 @@
+"""Which depot an installation has, if it has one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+from halfrate.base.errors import SettingsError
+from halfrate.base.objects import Objects
+from halfrate.blobs.depot import NO_DEPOT, AnyDepot, Depot
+from halfrate.blobs.folder import Folder
+
+
+def depot_at(
+    place: str | None, root: Path, owned_by: Callable[[], str], found: Callable[[str], None] = lambda _: None
+) -> AnyDepot:
+    """The depot at `s3://bucket/prefix`, `gs://bucket/prefix`, `az://account/container/prefix` or `file:///folder`, for
+    a home at `root`. `owned_by` and `found`: see `Depot`.
+
+    Nothing is asked of it yet. Raises SettingsError for what is no such place.
+    """
+    return NO_DEPOT if place is None else Depot(_objects(place), root, owned_by, found)
+
+
+def _objects(place: str) -> Objects:
+    scheme, _, rest = place.partition("://")
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise SettingsError(f"HALFRATE_DEPOT is {place!r}; a folder is named as in file:///srv/halfrate.")
+        return Folder(Path(unquote(rest)))
+    if scheme not in {"s3", "gs", "az"} or "@" in rest:
+        raise SettingsError(
+            "HALFRATE_DEPOT names no place: it is s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, "
+            "az://ACCOUNT/CONTAINER/PREFIX or file:///FOLDER, without credentials."
+        )
+    from halfrate.providers.bucket_files import BucketFiles
+    from halfrate.providers.objects import Bucket, split
+
+    bucket, prefix = split(place)
+    region = _first("AWS_REGION", "AWS_DEFAULT_REGION") if scheme == "s3" else ""
+    endpoints = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": ("STORAGE_EMULATOR_HOST",)}
+    endpoint = _first(*endpoints.get(scheme, ()))
+    return BucketFiles(Bucket(bucket, region=region, endpoint=endpoint), prefix.strip("/"))
+
+
+def _first(*names: str) -> str:
+    """The first of these variables that says something."""
+    return next(filter(None, map(os.environ.get, names)), "")

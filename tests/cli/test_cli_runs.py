@@ -423,6 +423,7 @@ def test_looking_at_jobs_and_costs(shell: Shell) -> None:
     assert len(lines("--by", "account")) == 2
     assert len(lines(one["job"], "--by", "team")) == 1
     assert lines("--by", "team", "--by", "provider")["ads anthropic"]["rows"] == 4
+    assert lines("--by", "team, provider,") == lines("--by", "team", "--by", "provider")
     assert lines("--since", "1d", "--by", "kind").keys() == {"rows"}
     assert lines("--since", "2999-01-01") == {}
     assert lines("--until", "2020-01-01") == {}

@@ -29,7 +29,7 @@ _KEPT: Final = "The ledger is untouched."
     "--by",
     multiple=True,
     metavar="NAME",
-    help="job, model, account, provider, tier, day, month, kind, or a tag; repeatable.",
+    help="job, model, account, provider, tier, day, month, kind, or a tag; several with commas between them.",
 )
 @period
 @click.option(
@@ -59,7 +59,8 @@ def cost(
         if others or format_ not in {None, "json", "table"}:
             raise click.UsageError("--forecasts goes with --since and --json alone.")
         return _forecasts(since, as_json=as_json or format_ == "json")
-    names = by or (("model",) if job is not None else ("job",))
+    named = tuple(filter(None, (name.strip() for names in by for name in names.split(","))))
+    names = named or (("model",) if job is not None else ("job",))
     with Service(Home.from_environment()) as service:
         found = service.find(job).id if job is not None else None
         lines = service.costs(found, by=names, since=since, until=until)

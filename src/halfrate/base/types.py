@@ -9,6 +9,9 @@ Endpoint = Literal["chat", "responses", "embeddings", "messages", "generate"]
 """What a row asks for. `chat`, `responses` and `embeddings` are OpenAI's, `messages` is Anthropic's, `generate` is
 Google's generateContent; `embeddings` of others are asked for in their own form."""
 
+Translated = Literal["chat", "embeddings"]
+"""Endpoints of OpenAI's whose requests are put into the forms of others."""
+
 InputFormat = Literal["jsonl", "csv", "tsv", "parquet"]
 OutputFormat = Literal["jsonl", "csv", "parquet"]
 NativeForm = Literal["openai", "anthropic", "gemini", "vertex", "bedrock", "rows"]
@@ -37,6 +40,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     row_bytes: int
     embedding_inputs: int | None = None
+    row_inputs: int | None = None
+    """Texts that one row may ask to embed."""
 
 
 class Framing(msgspec.Struct, frozen=True):
@@ -132,8 +137,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     # Rows.
     native_form: NativeForm | None
     """The form of batch file that goes through untouched; None: there is none that could."""
-    translates: bool = False
-    """Whether requests in OpenAI's chat form can be put into this provider's own, and its answers back."""
+    translates: tuple[Translated, ...] = ()
+    """Endpoints of OpenAI's whose requests can be put into this provider's own form, and its answers back."""
     framing: Framing = Framing(b"", b"\n", b"\n")
     raw: RawForm = RawForm()
 

@@ -101,6 +101,10 @@ class GeminiRealtime:
         visit = self._desk.admit(call, about, model, "standard", {"requests": 1.0, "tokens": float(tokens)})
         embeddings = [embed(one, model).body["embedding"] for one in asked]
         document: Document = {"embeddings": embeddings} if many else {"embedding": embeddings[0]}
+        document["usageMetadata"] = {
+            "promptTokenCount": tokens,
+            "promptTokenDetails": [{"modality": "TEXT", "tokenCount": tokens}],
+        }
         answered = Answered(document, model, Tokens(input=tokens))
         delivery = self._desk.bill(visit, answered, body, _name(call))
         return self._desk.response(visit, delivery, json_response(document))

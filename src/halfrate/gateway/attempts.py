@@ -30,13 +30,14 @@ from halfrate.gateway.events import (
     message_events,
     response_stream,
 )
-from halfrate.gateway.targets import Target, Way, head_of, spoken_endpoint
+from halfrate.gateway.targets import Target, Way, head_of
 from halfrate.gateway.upstream import Lost, NotSent, Response
 from halfrate.providers.base import Blame, Call, CallRefused, Passage, Reply, Streams, Tier
 from halfrate.providers.calls import Fault, fault_of, seconds_of
 from halfrate.providers.openai_calls import is_money
 from halfrate.providers.passing import READERS, Used, answer_of
-from halfrate.providers.translation import Untranslatable, responses
+from halfrate.providers.speaking import form_of
+from halfrate.providers.translation import Untranslatable, embeddings, responses
 from halfrate.providers.translation.messages import to_chat, to_message
 from halfrate.providers.translation.streams import Spoken, Translation
 
@@ -203,7 +204,7 @@ def _plain(value: bytes) -> str:
 
 async def _translated(asked: Asked, target: Target, seconds: float) -> Whole | Streamed:
     adapter = target.adapter
-    endpoint = spoken_endpoint(adapter)
+    endpoint = target.spoken
     body, tier = _translated_body(asked, target)
     # As in a batch, by the number behind this its result would be known.
     prefix = f"hr-{secrets.token_hex(6)}-1-"
@@ -217,7 +218,7 @@ async def _translated(asked: Asked, target: Target, seconds: float) -> Whole | S
     try:
         row = adapter.line_reader(endpoint, prefix).general(reply.line)
         used = Used(row.tokens, row.model, reply.tier)
-        completion = adapter.to_openai(reply.line, _created(asked))
+        completion = adapter.to_openai(reply.line, _created(asked), form_of(asked.endpoint))
         if completion is None:
             raise lost(target, "its answer holds no answer", used)
         document = _in_form(asked, completion)
@@ -308,6 +309,8 @@ def _in_form(asked: Asked, completion: dict[str, Any]) -> dict[str, Any]:
             return to_message(completion)
         case "responses":
             return responses.to_response(completion, msgspec.json.decode(asked.body))
+        case "embeddings":
+            return embeddings.as_asked(completion, msgspec.json.decode(asked.body))
         case _:
             return completion
 
@@ -340,11 +343,12 @@ def _translated_body(asked: Asked, target: Target) -> tuple[bytes, Tier]:
         elif asked.endpoint == "responses":
             chat = responses.to_chat(chat, target.name)
         tier = _TIERS.get(str(chat.get("service_tier")), "standard")
-        if tier != "standard" and tier in target.adapter.tiers(spoken_endpoint(target.adapter)):
+        if tier != "standard" and tier in target.adapter.tiers(target.spoken):
             chat.pop("service_tier")
         else:
             tier = "standard"
-        return msgspec.json.encode(target.adapter.from_openai(chat, target.name)), tier
+        form = form_of(asked.endpoint)
+        return msgspec.json.encode(target.adapter.from_openai(chat, target.name, form)), tier
     except Untranslatable as fault:
         message = f"{fault.field}: cannot be asked of {target.title}: {fault.reason}"
         raise Failed(Why.REQUEST, invalid(message, fault.field), message) from None

@@ -8,7 +8,7 @@ after a broken line or a killed gateway, gets the answer of the one call, and pa
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from starlette.types import Receive, Send
@@ -16,7 +16,7 @@ from starlette.types import Receive, Send
 from halfrate.base.errors import HalfrateError, StorageError
 from halfrate.base.ids import new_id
 from halfrate.base.money import added, usd
-from halfrate.base.types import Endpoint
+from halfrate.base.types import Capabilities, Endpoint
 from halfrate.blobs.shelves import Shelves
 from halfrate.core.deferral import REPEATED, Answer, Deferred, Group, bucket
 from halfrate.gateway.anthropic_batches import options_of
@@ -28,9 +28,10 @@ from halfrate.gateway.line import Line, unless_gone
 from halfrate.gateway.logs import Log
 from halfrate.gateway.router import Router, Unanswered
 from halfrate.gateway.shown_calls import call_view, response_view
-from halfrate.gateway.targets import Target, spoken_endpoint
+from halfrate.gateway.targets import Target
 from halfrate.gateway.wishes import IDEMPOTENCY, Wish
 from halfrate.providers.passing import Used
+from halfrate.providers.speaking import form_of, spoken
 from halfrate.providers.translation import Untranslatable, responses
 from halfrate.providers.translation.messages import to_chat
 from halfrate.service.calls_form import error_body
@@ -191,7 +192,7 @@ class Deferring:
         tier = await asyncio.to_thread(
             self._urgency.tier, target.model, target.account, asked.endpoint, wish.deadline
         )
-        if tier != "batch" and tier not in target.adapter.tiers(spoken_endpoint(target.adapter)):
+        if tier != "batch" and tier not in target.adapter.tiers(target.spoken):
             return "standard"
         return tier
 
@@ -439,14 +440,9 @@ def _batched(target: Target, asked: Asked) -> Endpoint | None:
     own = "anthropic" if asked.endpoint == "messages" else "openai"
     if facts.native_form == own and asked.endpoint in facts.endpoints:
         return asked.endpoint
-    chats = facts.translates or "chat" in facts.endpoints
-    match asked.endpoint:
-        case "chat" | "messages" if chats:
-            return asked.endpoint
-        case "responses" if chats:
-            return "chat"
-        case _:
-            return None
+    if spoken(facts, form_of(asked.endpoint)) is None:
+        return None
+    return "chat" if asked.endpoint == "responses" else asked.endpoint
 
 
 def _batch_body(asked: Asked, target: Target, endpoint: Endpoint) -> bytes:
@@ -462,11 +458,13 @@ def _batch_body(asked: Asked, target: Target, endpoint: Endpoint) -> bytes:
     try:
         if endpoint != asked.endpoint:
             body = msgspec.json.encode(responses.to_chat(msgspec.json.decode(body), target.name))
-        if facts.native_form != own and endpoint in {"chat", "messages"}:
+        if facts.native_form != own:
             chat: dict[str, Any] = msgspec.json.decode(body)
             chat = to_chat(chat, target.name) if endpoint == "messages" else chat
-            if facts.translates:
-                target.adapter.from_openai(chat, target.name)
+            form = form_of(endpoint)
+            if form in facts.translates:
+                target.adapter.from_openai(chat, target.name, form)
+            _check_texts(chat, facts)
     except Untranslatable as fault:
         message = f"{fault.field}: cannot be asked of {target.title}: {fault.reason}"
         raise ApiError(400, message, code="invalid_value", param=fault.field) from None
@@ -475,6 +473,16 @@ def _batch_body(asked: Asked, target: Target, endpoint: Endpoint) -> bytes:
         message = f"{facts.title} takes {limit:,} bytes in a row of a batch, and this call has {len(body):,}."
         raise ApiError(413, message, code="request_too_large")
     return body
+
+
+def _check_texts(body: dict[str, Any], facts: Capabilities) -> None:
+    texts, most = body.get("input"), facts.limits.row_inputs
+    if most is not None and isinstance(texts, list) and len(cast("list[Any]", texts)) > most:
+        message = (
+            f"Of what {facts.title} embeds in batches, {most} text stands in a row: a call that can wait has no more. "
+            "Ask for each by itself, or at once without a deadline."
+        )
+        raise ApiError(400, message, code="invalid_value", param="input")
 
 
 def _check_stream(asked: Asked, wish: Wish) -> None:

@@ -17,6 +17,7 @@ from halfrate.providers.accounts import load_settings
 from halfrate.providers.base import Account, Adapter, Passage, Passes, Streaming
 from halfrate.providers.connections import proxy_for
 from halfrate.providers.registry import account_of, adapter_class, split_model
+from halfrate.providers.speaking import form_of, spoken
 from halfrate.service.models import resolve
 
 K = TypeVar("K")
@@ -26,7 +27,6 @@ _REMEMBERED: Final = 10.0
 """Seconds after which an account is looked up again: the settings file may have changed."""
 _MOST_REMEMBERED: Final = 4_096
 _ALWAYS: Final = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
-_TRANSLATED: Final[frozenset[Endpoint]] = frozenset({"chat", "messages", "responses"})
 
 
 class Way:
@@ -62,8 +62,8 @@ class Target(msgspec.Struct, frozen=True):
     """One model at one account, as calls of one endpoint reach it.
 
     `model`: ACCOUNT/MODEL as callers see it; `account`: as the ledger names it; `name`: as the account names the model.
-    `way`: None where calls have to be translated. `upstream`: connections to where a translated answer comes from piece
-    by piece; it gives None for a place that is reached by a proxy.
+    `way`: None where calls have to be translated; `spoken`: what they are put to then. `upstream`: connections to where
+    a translated answer comes from piece by piece; it gives None for a place that is reached by a proxy.
     """
 
     model: str
@@ -75,6 +75,7 @@ class Target(msgspec.Struct, frozen=True):
     shown: bytes
     """`model`, as it stands in a header."""
     upstream: Callable[[str], Upstream | None]
+    spoken: Endpoint
     way: Way | None = None
     callers_key: bool = False
     """Whether the provider's key is the caller's own."""
@@ -172,10 +173,9 @@ class Targets:
         adapter = self._adapter(account, callers_key=callers_key)
         passage = adapter.passage(endpoint, name) if isinstance(adapter, Passes) else None
         facts = adapter.capabilities
-        if passage is None:
-            spoken = facts.translates or "chat" in facts.endpoints
-            if endpoint not in _TRANSLATED or not spoken or not adapter.tiers(spoken_endpoint(adapter)):
-                raise NoTarget("unsupported_endpoint", f"{facts.title} has no {endpoint} for '{model}'.")
+        own = spoken(facts, form_of(endpoint))
+        if passage is None and (own is None or not adapter.tiers(own)):
+            raise NoTarget("unsupported_endpoint", f"{facts.title} has no {endpoint} for '{model}'.")
         target = Target(
             model=model,
             account=account.name,
@@ -185,6 +185,7 @@ class Targets:
             adapter=adapter,
             shown=model.encode("ascii", "replace"),
             upstream=self._direct,
+            spoken=own or endpoint,
             callers_key=callers_key,
         )
         if passage is None:
@@ -219,12 +220,6 @@ def head_of(streaming: Streaming) -> bytes:
     """The headers of a call that asks for a stream. Raises NotSent."""
     given = ((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in streaming.headers)
     return encoded((*given, *_ALWAYS))
-
-
-def spoken_endpoint(adapter: Adapter) -> Endpoint:
-    """What a translated chat is put to."""
-    endpoints = adapter.capabilities.endpoints
-    return "chat" if "chat" in endpoints else endpoints[0]
 
 
 def _account(model: str, provider_key: str) -> tuple[Account, str]:

@@ -23,6 +23,7 @@ from halfrate.base.types import (
     Option,
     RawForm,
     RequestSpec,
+    Translated,
 )
 from halfrate.providers.answers import Answer
 from halfrate.providers.anthropic_calls import KEEP, errored, tier_of, understand
@@ -108,7 +109,7 @@ class Anthropic:
         title="Anthropic",
         endpoints=("messages",),
         native_form="anthropic",
-        translates=True,
+        translates=("chat",),
         # 100,000 requests or 256 MB a batch (guide of 2026-09-26). Fewer rows keep our memory flat.
         limits=Limits(rows=49_000, bytes=240_000_000, row_bytes=240_000_000),
         framing=Framing(b'{"requests":[\n', b",\n", b"\n]}\n"),
@@ -164,10 +165,10 @@ class Anthropic:
         body["messages"] = [{"role": "user", "content": content}]
         return splice(with_params(body, spec))
 
-    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
         return {"model": model, **request_to("anthropic", body)}
 
-    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+    def to_openai(self, line: bytes, created: int, endpoint: Translated) -> dict[str, Any] | None:
         message = msgspec.json.decode(line, type=_Whole).result.message
         if message is None:
             return None

@@ -17,7 +17,7 @@ import msgspec
 
 from halfrate.base.errors import Refused
 from halfrate.base.results import Kind, LineReader
-from halfrate.base.types import Capabilities, Endpoint, Envelope, RequestSpec
+from halfrate.base.types import Capabilities, Endpoint, Envelope, RequestSpec, Translated
 from halfrate.core.pacing import Window
 
 if TYPE_CHECKING:
@@ -304,13 +304,15 @@ class Adapter(Protocol):
         batch, which may say otherwise and are billed as a batch."""
         ...
 
-    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
-        """A request in OpenAI's chat form, as this provider takes it from `model`. Raises Untranslatable for a field
-        that has no equivalent. Only asked of a provider that translates."""
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
+        """A request in OpenAI's form, as this provider takes it for `model`. Raises Untranslatable for a field that has
+        no equivalent. Only asked for endpoints that the provider translates, and for chats where it takes them as they
+        are."""
         ...
 
-    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
-        """The answer in a result line as a chat completion; None where the line holds none."""
+    def to_openai(self, line: bytes, created: int, endpoint: Translated) -> dict[str, Any] | None:
+        """The answer in a result line in OpenAI's form: a chat completion, or a list of embeddings; None where the line
+        holds none."""
         ...
 
     # Safe to repeat.

@@ -25,17 +25,18 @@ from halfrate.base.types import (
     RawForm,
     RequestSpec,
     Setting,
+    Translated,
 )
 from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Tier
-from halfrate.providers.bedrock_bodies import Invocation, body_of, invocation_in
+from halfrate.providers.bedrock_bodies import Invocation, bare_name, body_of, invocation_in
 from halfrate.providers.bedrock_calls import KEEP, errored, understand
-from halfrate.providers.bedrock_results import completion_in, line_reader
+from halfrate.providers.bedrock_results import completion_in, line_reader, list_in
 from halfrate.providers.bedrock_wire import TITLE, AwsHttp, folder_of, region_of, runtime_url, signer
 from halfrate.providers.calls import DEFAULT_TIMEOUT, asks_for_stream, no_stream
 from halfrate.providers.http import unreadable
 from halfrate.providers.object_credentials import AwsChain
 from halfrate.providers.objects import Bucket, split
-from halfrate.providers.translation import request_to
+from halfrate.providers.translation import embeddings, request_to
 
 _SKEW: Final = 300.0
 _PAGE: Final = 1000
@@ -165,7 +166,7 @@ class Bedrock:
         cache_stacks=False,
         kept="until deleted from your bucket",
         adoption="name",
-        translates=True,
+        translates=("chat", "embeddings"),
         raw=RawForm(
             "recordId",
             b',"error":{"errorCode":"not_run","errorMessage":"the provider gave no result for this row"}}\n',
@@ -218,11 +219,13 @@ class Bedrock:
     def tier_of(self, line: bytes) -> str:
         return "standard"
 
-    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
+        if endpoint == "embeddings":
+            return embeddings.request_to("bedrock", body, bare_name(model))
         return request_to("converse", {**body, "model": model})
 
-    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
-        return completion_in(line, created)
+    def to_openai(self, line: bytes, created: int, endpoint: Translated) -> dict[str, Any] | None:
+        return list_in(line) if endpoint == "embeddings" else completion_in(line, created)
 
     # ------------------------------------------------------------ safe to repeat
 

@@ -5,7 +5,7 @@ that of Converse; Nova's own is the same as that.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, PlainRows, Resu
 from halfrate.providers.bodies import joined_texts
 from halfrate.providers.plain import Columns, plain_reader, row_number
 from halfrate.providers.translation import answer_from
+from halfrate.providers.translation.embeddings import listed
 
 _FIRST: Final = 3
 _NULL: Final = msgspec.Raw(b"null")
@@ -218,6 +219,15 @@ def completion_in(line: bytes, created: int) -> dict[str, Any] | None:
     family = "converse" if "output" in output else "anthropic"
     model = str(output.get("model", ""))
     return answer_from(family, output, model=model, created=created, answer_id=found.record_id)
+
+
+def list_in(line: bytes) -> dict[str, Any] | None:
+    """The vectors of a good line as a list of OpenAI's; None where there are none that are numbers."""
+    output = msgspec.json.decode(line, type=_Whole).output or {}
+    vectors: Any = [output["embedding"]] if "embedding" in output else output.get("embeddings")
+    if isinstance(vectors, dict):
+        vectors = cast("dict[str, Any]", vectors).get("float")
+    return listed(vectors, "", output.get("inputTextTokenCount")) if vectors else None
 
 
 def _columns(answered: list[_Answered]) -> Columns:

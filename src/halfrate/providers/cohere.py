@@ -13,15 +13,16 @@ import msgspec
 
 from halfrate.base.errors import OutcomeUnknown, Refused
 from halfrate.base.results import Kind, LineReader
-from halfrate.base.types import Capabilities, Endpoint, Limits, RawForm, RequestSpec
+from halfrate.base.types import Capabilities, Endpoint, Limits, RawForm, RequestSpec, Translated
 from halfrate.providers.base import BatchView, Call, Intent, Lookup
 from halfrate.providers.bodies import PROMPT, splice, with_field
 from halfrate.providers.calls import Fault, on_one_line, quoted
-from halfrate.providers.cohere_results import line_reader, to_lines
+from halfrate.providers.cohere_results import line_reader, list_in, to_lines
 from halfrate.providers.dialects import MB
 from halfrate.providers.openai_bodies import embeddings
 from halfrate.providers.openai_calls import Wording
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect, file_name, in_doubt, multipart
+from halfrate.providers.translation.embeddings import request_to
 
 _ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELED"})
 _WAITING: Final = frozenset({"UNSPECIFIED", "QUEUED"})
@@ -108,6 +109,7 @@ class Cohere(OpenAIDialect):
         title="Cohere",
         endpoints=("embeddings",),
         native_form="rows",
+        translates=("embeddings",),
         limits=Limits(rows=49_000, bytes=95 * MB, row_bytes=95 * MB, embedding_inputs=49_000),
         key_variables=("CO_API_KEY", "COHERE_API_KEY"),
         url_variable="CO_API_URL",
@@ -233,8 +235,11 @@ class Cohere(OpenAIDialect):
     def _call_body(self, call: Call) -> bytes:
         return with_field(call.body, "model", call.model)
 
-    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
-        return None
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
+        return request_to("cohere", body, model)
+
+    def to_openai(self, line: bytes, created: int, endpoint: Translated) -> dict[str, Any] | None:
+        return list_in(line)
 
 
 def _is_ours(batch: _Batch, intent: Intent) -> bool:

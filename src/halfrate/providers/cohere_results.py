@@ -16,6 +16,7 @@ from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, ResultRow, Toke
 from halfrate.providers.avro import AvroError, Block, Container
 from halfrate.providers.files import unwritten
 from halfrate.providers.plain import Columns, plain_reader, row_number
+from halfrate.providers.translation.embeddings import listed
 
 _UNREADABLE: Final = {"unreadable": True}
 _KINDS: Final = ("float", "int8", "uint8", "binary", "ubinary", "base64")
@@ -39,6 +40,11 @@ class _Line(msgspec.Struct, gc=False):
     custom_id: str
     body: _Body | None = None
     error: str | None = None
+
+
+class _WholeBody(msgspec.Struct, gc=False):
+    embeddings: dict[str, Any] | None = None
+    meta: _Meta | None = None
 
 
 class _Named(msgspec.Struct, gc=False):
@@ -102,6 +108,23 @@ def line_reader(row_prefix: str) -> LineReader:
         return ResultRow(row, Kind.SUCCEEDED, _vectors(found.body.embeddings), tokens, "", "stop")
 
     return LineReader(read, plain_reader(_decode_answered, _columns, row_prefix), _tokens_in)
+
+
+class _Whole(msgspec.Struct):
+    body: _WholeBody | None = None
+
+
+_decode_whole = msgspec.json.Decoder(_Whole).decode
+
+
+def list_in(line: bytes) -> dict[str, Any] | None:
+    """The vectors of a good line as a list of OpenAI's; None where there are none that are numbers."""
+    body = _decode_whole(line).body
+    vectors = body.embeddings.get("float") if body is not None and body.embeddings else None
+    if body is None or vectors is None:
+        return None
+    tokens = _tokens(body.meta.billed_units) if body.meta is not None else None
+    return listed(vectors, "", tokens.input if tokens is not None else None)
 
 
 def _columns(answered: list[_Answered]) -> Columns:

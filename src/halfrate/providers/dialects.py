@@ -93,7 +93,7 @@ class Zhipu(OpenAIDialect):
         title="Zhipu",
         endpoints=("chat", "embeddings"),
         native_form=None,
-        translates=True,
+        translates=("chat", "embeddings"),
         limits=Limits(rows=49_000, bytes=95 * MB, row_bytes=95 * MB, embedding_inputs=9_900),
         key_variables=("ZHIPUAI_API_KEY", "ZAI_API_KEY"),
         url_variable="ZAI_BASE_URL",

@@ -13,7 +13,7 @@ import msgspec
 
 from halfrate.base.errors import OutcomeUnknown, Refused
 from halfrate.base.results import Kind, LineReader
-from halfrate.base.types import Capabilities, Endpoint, Limits, RawForm, RequestSpec, Setting
+from halfrate.base.types import Capabilities, Endpoint, Limits, RawForm, RequestSpec, Setting, Translated
 from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup
 from halfrate.providers.bodies import splice, with_field
 from halfrate.providers.calls import on_one_line, quoted
@@ -107,7 +107,7 @@ class Fireworks(OpenAIDialect):
         title="Fireworks",
         endpoints=("chat",),
         native_form="rows",
-        translates=True,
+        translates=("chat",),
         # A dataset may have more, in parts; up to 150 MB it is uploaded in one go.
         limits=Limits(rows=49_000, bytes=140 * MB, row_bytes=140 * MB),
         key_variables=("FIREWORKS_API_KEY",),
@@ -149,7 +149,7 @@ class Fireworks(OpenAIDialect):
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         return wrapped_reader(endpoint, row_prefix, _unwrap, _name, _decode_answered, _columns)
 
-    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+    def to_openai(self, line: bytes, created: int, endpoint: Translated) -> dict[str, Any] | None:
         return msgspec.json.decode(line, type=_Whole).response
 
     # ------------------------------------------------------------ safe to repeat
@@ -246,8 +246,8 @@ class Fireworks(OpenAIDialect):
         job = self._batches.decode(reply, _Job)
         return await self._view_of(intent.tag, job.state.removeprefix("JOB_STATE_"), job)
 
-    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
-        asked = super().from_openai(body, model)
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
+        asked = super().from_openai(body, model, endpoint)
         del asked["model"]
         return asked
 

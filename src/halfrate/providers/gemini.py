@@ -14,16 +14,25 @@ import msgspec
 
 from halfrate.base.errors import OutcomeUnknown, Refused, UsageError
 from halfrate.base.results import Kind, LineReader
-from halfrate.base.types import Capabilities, Endpoint, Envelope, Framing, Limits, RawForm, RequestSpec
+from halfrate.base.types import (
+    Capabilities,
+    Endpoint,
+    Envelope,
+    Framing,
+    Limits,
+    RawForm,
+    RequestSpec,
+    Translated,
+)
 from halfrate.providers.answers import Answer
 from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Streaming, Tier
 from halfrate.providers.calls import DEFAULT_TIMEOUT, quoted
 from halfrate.providers.files import LinesFile
 from halfrate.providers.gemini_bodies import body_of
 from halfrate.providers.gemini_calls import STREAM, WRONG_KEY, understand
-from halfrate.providers.gemini_results import completion_in, line_reader
+from halfrate.providers.gemini_results import completion_in, line_reader, list_in
 from halfrate.providers.http import Http, Upload, unreadable
-from halfrate.providers.translation import request_to
+from halfrate.providers.translation import embeddings, request_to
 
 _VERSION: Final = "/v1beta"
 _INLINE: Final = "inline"
@@ -39,6 +48,7 @@ _CREATE: Final[dict[Endpoint, str]] = {
     "embeddings": "asyncBatchEmbedContent",
 }
 _CALL: Final[dict[Endpoint, str]] = {"generate": "generateContent", "embeddings": "embedContent"}
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"})
 _ABSENT: Final = {"EXPIRED": Kind.EXPIRED, "CANCELLED": Kind.CANCELLED}
 
@@ -134,8 +144,8 @@ class Gemini:
         title="Gemini",
         endpoints=("generate", "embeddings"),
         native_form="gemini",
-        translates=True,
-        limits=Limits(rows=10_000, bytes=20_000_000, row_bytes=20_000_000),
+        translates=("chat", "embeddings"),
+        limits=Limits(rows=10_000, bytes=20_000_000, row_bytes=20_000_000, row_inputs=1),
         framing=Framing(b"", b"\n", b"\n"),
         uploads_file=True,
         echoes_tag=True,
@@ -164,11 +174,13 @@ class Gemini:
     def body(self, spec: RequestSpec) -> tuple[bytes, bytes]:
         return body_of(spec)
 
-    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
+        if endpoint == "embeddings":
+            return embeddings.request_to("gemini", body, model)
         return request_to("gemini", {**body, "model": model})
 
-    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
-        return completion_in(line, created)
+    def to_openai(self, line: bytes, created: int, endpoint: Translated) -> dict[str, Any] | None:
+        return list_in(line) if endpoint == "embeddings" else completion_in(line, created)
 
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         return line_reader(endpoint, row_prefix)
@@ -327,7 +339,7 @@ class Gemini:
         # PAID CALL: sent once. A process killed on this line may have paid for an answer that it will never see;
         # the journal says which rows were under way.
         answer = await self._http.call(
-            f"{_VERSION}/models/{quote(call.model, safe='')}:{_CALL[call.endpoint]}",
+            f"{_VERSION}/models/{quote(call.model, safe='')}:{_method(call)}",
             call.body,
             headers={},
             keep=(),
@@ -413,6 +425,13 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _method(call: Call) -> str:
+    """What is called; for several texts at once, which stand as requests in the body, that has a name of its own."""
+    if call.endpoint == "embeddings" and "requests" in _decode_fields(call.body):
+        return "batchEmbedContents"
+    return _CALL[call.endpoint]
 
 
 def _travels(intent: Intent) -> bool:

@@ -14,6 +14,7 @@ from halfrate.base.types import Endpoint
 from halfrate.providers.bodies import joined_texts
 from halfrate.providers.plain import Columns, plain_reader, row_number
 from halfrate.providers.translation import answer_from
+from halfrate.providers.translation.embeddings import listed
 
 _KINDS: Final = {1: Kind.CANCELLED, **dict.fromkeys((0, 2, 4, 8, 10, 13, 14, 15), Kind.FAILED_PASSING)}
 """What codes of google.rpc mean that are not final."""
@@ -70,6 +71,7 @@ class Response(msgspec.Struct, gc=False, rename="camel"):
     usage_metadata: Usage | None = None
     model_version: str = ""
     embedding: Vector | None = None
+    embeddings: list[Vector] | None = None
     token_count: int | str | None = None
 
 
@@ -149,6 +151,9 @@ def result_of(row: int, response: Response) -> ResultRow:
             tokens = Tokens(int(response.token_count))
         vector = bytes(response.embedding.values)
         return ResultRow(row, Kind.SUCCEEDED, vector, tokens, response.model_version, "stop")
+    if response.embeddings:
+        vectors = b"[" + b",".join(bytes(one.values) for one in response.embeddings) + b"]"
+        return ResultRow(row, Kind.SUCCEEDED, vectors, tokens, response.model_version, "stop")
     if not response.candidates:
         reason = response.prompt_feedback.block_reason if response.prompt_feedback is not None else None
         if reason is None:
@@ -227,6 +232,19 @@ def completion_in(line: bytes, created: int) -> dict[str, Any] | None:
         return None
     model, name = str(response.get("modelVersion", "")), str(response.get("responseId", ""))
     return answer_from("gemini", response, model=model, created=created, answer_id=name)
+
+
+def list_in(line: bytes) -> dict[str, Any] | None:
+    """The vectors of a good line as a list of OpenAI's."""
+    response = _decode(line).response
+    if response is None:
+        return None
+    vectors = response.embeddings or ([response.embedding] if response.embedding is not None else [])
+    if not vectors:
+        return None
+    tokens = result_of(0, response).tokens
+    numbers = [msgspec.json.decode(one.values) for one in vectors]
+    return listed(numbers, response.model_version, tokens.input if tokens is not None else None)
 
 
 def general_reader(

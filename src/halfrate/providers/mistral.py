@@ -10,11 +10,12 @@ import msgspec
 
 from halfrate.base.errors import Refused
 from halfrate.base.results import Kind
-from halfrate.base.types import Capabilities, Limits, Option, RequestSpec
+from halfrate.base.types import Capabilities, Limits, Option, RequestSpec, Translated
 from halfrate.providers.base import BatchView, Call, Intent, Lookup
 from halfrate.providers.bodies import splice, with_field
 from halfrate.providers.dialects import MB
 from halfrate.providers.openai_dialect import SKEW, Dialect, File, OpenAIDialect, file_name, in_doubt
+from halfrate.providers.translation import embeddings
 
 _ENDED: Final = frozenset({"SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"})
 _ABSENT: Final = {"TIMEOUT_EXCEEDED": Kind.EXPIRED, "CANCELLED": Kind.CANCELLED}
@@ -54,7 +55,7 @@ class Mistral(OpenAIDialect):
         title="Mistral",
         endpoints=("chat", "embeddings"),
         native_form="rows",
-        translates=True,
+        translates=("chat", "embeddings"),
         limits=Limits(rows=49_000, bytes=480 * MB, row_bytes=480 * MB),
         key_variables=("MISTRAL_API_KEY",),
         url_variable="MISTRAL_BASE_URL",
@@ -126,8 +127,10 @@ class Mistral(OpenAIDialect):
                 return tuple(found)
             page += 1
 
-    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
-        asked = super().from_openai(body, model)
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
+        if endpoint == "embeddings":
+            return embeddings.request_to("mistral", body, model)
+        asked = super().from_openai(body, model, endpoint)
         del asked["model"]
         return asked
 

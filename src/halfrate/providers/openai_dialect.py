@@ -16,7 +16,7 @@ import msgspec
 
 from halfrate.base.errors import OutcomeUnknown, Refused, UsageError
 from halfrate.base.results import Kind, LineReader
-from halfrate.base.types import Capabilities, Endpoint, Envelope, RequestSpec
+from halfrate.base.types import Capabilities, Endpoint, Envelope, RequestSpec, Translated
 from halfrate.providers.answers import Answer
 from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Passage, Reply, Streaming, Tier
 from halfrate.providers.bodies import splice
@@ -179,12 +179,14 @@ class OpenAIDialect:
     def tier_of(self, line: bytes) -> str:
         return tier_of(line)
 
-    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
         asked = {**body, "model": model}
+        if endpoint == "embeddings":
+            return asked
         limit = asked.pop("max_completion_tokens", None)
         return asked if limit is None else {**asked, self.dialect.answer_limit: limit}
 
-    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+    def to_openai(self, line: bytes, created: int, endpoint: Translated) -> dict[str, Any] | None:
         return completion_in(line)
 
     # ------------------------------------------------------------ safe to repeat

@@ -24,6 +24,7 @@ from halfrate.base.types import (
     RawForm,
     RequestSpec,
     Setting,
+    Translated,
 )
 from halfrate.providers.answers import Answer
 from halfrate.providers.base import Account, BatchView, Call, Intent, Lookup, Reply, Streaming, Tier
@@ -55,7 +56,7 @@ class Vertex:
         # Rows of embedding models have another form there, of which the pages say too little to pay for it.
         endpoints=("generate",),
         native_form="vertex",
-        translates=True,
+        translates=("chat",),
         # 200,000 rows and 1 GB a job. Fewer rows keep our memory flat; a request with its data may have 20 MB.
         limits=Limits(rows=49_000, bytes=190_000_000, row_bytes=20_000_000),
         framing=Framing(b"", b"\n", b"\n"),
@@ -131,10 +132,10 @@ class Vertex:
             )
         return body_of(spec)
 
-    def from_openai(self, body: dict[str, Any], model: str) -> dict[str, Any]:
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
         return request_to("gemini", {**body, "model": model})
 
-    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+    def to_openai(self, line: bytes, created: int, endpoint: Translated) -> dict[str, Any] | None:
         return completion_in(line, created)
 
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:

@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
-from halfrate.base.types import Capabilities, Limits, RequestSpec
+from halfrate.base.types import Capabilities, Limits, RequestSpec, Translated
 from halfrate.providers.base import Call, Intent
 from halfrate.providers.bodies import PROMPT, splice
 from halfrate.providers.dialects import MB
 from halfrate.providers.openai_bodies import embeddings
 from halfrate.providers.openai_dialect import Dialect, OpenAIDialect
+from halfrate.providers.translation.embeddings import request_to
 
 
 class Voyage(OpenAIDialect):
@@ -23,6 +24,7 @@ class Voyage(OpenAIDialect):
         title="Voyage",
         endpoints=("embeddings",),
         native_form="rows",
+        translates=("embeddings",),
         limits=Limits(rows=98_000, bytes=900 * MB, row_bytes=900 * MB, embedding_inputs=98_000),
         key_variables=("VOYAGE_API_KEY",),
         url_variable="VOYAGE_BASE_URL",
@@ -36,6 +38,9 @@ class Voyage(OpenAIDialect):
     def body(self, spec: RequestSpec) -> tuple[bytes, bytes]:
         embeddings(spec)  # refuses what embeddings do not take
         return splice({"input": PROMPT})
+
+    def from_openai(self, body: dict[str, Any], model: str, endpoint: Translated) -> dict[str, Any]:
+        return request_to("voyage", body, model)
 
     def _create_request(self, intent: Intent) -> dict[str, Any]:
         settings = {"model": intent.model, **intent.params}

@@ -12,7 +12,7 @@ import msgspec
 
 from halfrate.base.errors import Refused
 from halfrate.base.results import Kind, LineReader
-from halfrate.base.types import Capabilities, Endpoint, Limits, RawForm
+from halfrate.base.types import Capabilities, Endpoint, Limits, RawForm, Translated
 from halfrate.providers.base import BatchView, Intent, Lookup
 from halfrate.providers.calls import Fault as CallFault
 from halfrate.providers.calls import on_one_line, quoted
@@ -169,7 +169,7 @@ class XAI(OpenAIDialect):
     def line_reader(self, endpoint: Endpoint, row_prefix: str) -> LineReader:
         return wrapped_reader(endpoint, row_prefix, _unwrap, _name, _decode_answered, _columns)
 
-    def to_openai(self, line: bytes, created: int) -> dict[str, Any] | None:
+    def to_openai(self, line: bytes, created: int, endpoint: Translated) -> dict[str, Any] | None:
         response = msgspec.json.decode(line, type=_Whole).batch_result.response
         return response.chat_get_completion if response is not None else None
 

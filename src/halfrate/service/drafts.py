@@ -24,6 +24,7 @@ from halfrate.base.types import (
     OutputFormat,
     RequestSpec,
     Template,
+    Translated,
 )
 from halfrate.blobs.files import JobFiles
 from halfrate.core.caching import SEED, Cache, CachePlan, Hits, leaders_of
@@ -33,6 +34,7 @@ from halfrate.core.lifecycle import BEHIND_LEADERS, Shard, SmallTails
 from halfrate.core.planning import forecast, prompt_hash, spec_hash
 from halfrate.providers.base import Account, Adapter
 from halfrate.providers.registry import account_of, adapter_class, split_model
+from halfrate.providers.speaking import form_of, spoken
 from halfrate.rows import errors
 from halfrate.rows.collect import COLUMNS
 from halfrate.rows.detect import Detected, sniff
@@ -472,18 +474,20 @@ class _Encoding:
         )
         writer: RequestWriter | None = None
         to_chat: _ToChat | None = None
+        put: Translated = "chat"
         try:
             for block in table.blocks():
                 if writer is None:
                     endpoint: Endpoint = table.endpoint or self.spec.endpoint
                     to_chat = self._to_chat(form, endpoint)
                     if to_chat is not None:
-                        endpoint = "chat" if "chat" in facts.endpoints else facts.endpoints[0]
+                        put = form_of(endpoint)
+                        endpoint = spoken(facts, put) or endpoint
                     self.spec = msgspec.structs.replace(self.spec, endpoint=endpoint)
                     writer = self.writer = self._writer(endpoint, (b"", b""))
                 self.text_bytes += sum(map(len, block.bodies))
                 if to_chat is not None:
-                    writer.add(self._translated(to_chat, block), self.spec.model)
+                    writer.add(self._translated(to_chat, put, block), self.spec.model, block.inputs)
                     continue
                 self.models.update(block.models)
                 if facts.one_model_per_batch:
@@ -515,23 +519,26 @@ class _Encoding:
             from halfrate.providers.translation.responses import to_chat
 
             return to_chat
-        if endpoint != "chat":
+        if spoken(facts, form_of(endpoint)) is None:
+            instead = "embeddings" if "embeddings" in facts.endpoints else "chat completions and responses"
             raise UsageError(
-                f"{self._source.name} asks OpenAI's {endpoint}; what {facts.title} can be asked instead are chat "
-                "completions and responses alone. Nothing was sent."
+                f"{self._source.name} asks OpenAI's {endpoint}; what {facts.title} can be asked instead are {instead} "
+                "alone. Nothing was sent."
             )
         return lambda body, model: body
 
-    def _translated(self, to_chat: _ToChat, block: NativeBlock) -> list[bytes]:
+    def _translated(self, to_chat: _ToChat, put: Translated, block: NativeBlock) -> list[bytes]:
         """Bodies as the provider takes them. Raises InputError where one cannot be asked there."""
         from halfrate.providers.translation import Untranslatable
 
         facts = self._adapter.capabilities
         model = self.spec.model
         bodies: list[bytes] = []
-        for body, line in zip(block.bodies, block.lines, strict=True):
+        inputs = block.inputs or [1] * len(block.bodies)
+        for body, line, texts in zip(block.bodies, block.lines, inputs, strict=True):
             try:
-                asked = self._adapter.from_openai(to_chat(msgspec.json.decode(body), model), model)
+                _check_texts(texts, facts)
+                asked = self._adapter.from_openai(to_chat(msgspec.json.decode(body), model), model, put)
             except Untranslatable as fault:
                 row = self.writer.rows + len(bodies)
                 raise errors.untranslatable(
@@ -539,6 +546,15 @@ class _Encoding:
                 ) from None
             bodies.append(msgspec.json.encode(asked))
         return bodies
+
+
+def _check_texts(texts: int, facts: Capabilities) -> None:
+    """Raises Untranslatable where a row asks to embed more texts than one there can."""
+    from halfrate.providers.translation import Untranslatable
+
+    most = facts.limits.row_inputs
+    if most is not None and texts > most:
+        raise Untranslatable("input", f"holds {texts:,} texts, and {most} stands in a row of its batches")
 
 
 def _template(prompt: str) -> Template:
@@ -570,8 +586,8 @@ def _provider(ask: Ask, native: NativeForm | None, name: str) -> tuple[str, str,
 def _translates(native: NativeForm, facts: Capabilities) -> bool:
     """Whether requests of that form can be put into the provider's own."""
     if native == "anthropic":
-        return "chat" in facts.endpoints if facts.native_form == "openai" else facts.translates
-    return native == "openai" and facts.translates
+        return spoken(facts, "chat") is not None
+    return native == "openai" and bool(facts.translates)
 
 
 def _tier(ask: Ask, adapter: Adapter) -> str:

@@ -592,14 +592,13 @@ class Service:
         from halfrate.service.rendering import rendering
 
         spec, snapshot = job.spec, self._snapshot(job)
-        responses = (
-            spec.native == "openai"
-            and spec.endpoint != "responses"
-            and asked_url(snapshot.path).endswith("/responses")
-        )
+        endpoint = spec.endpoint
+        if spec.native == "openai" and asked_url(snapshot.path).endswith("/responses"):
+            endpoint = "responses"
         form, render = rendering(
-            spec.native, decoder(spec.provider), int(job.created_at), responses=responses
+            spec.native, decoder(spec.provider), int(job.created_at), endpoint, spec.endpoint
         )
+        looks_back = render is not None and endpoint in {"responses", "embeddings"}
         write_raw(
             snapshot,
             self._raw_shards(job),
@@ -607,7 +606,7 @@ class Service:
             form,
             id_column=job.spec.id_column,
             render=render,
-            requests=native_bodies(snapshot.path) if responses else None,
+            requests=native_bodies(snapshot.path) if looks_back else None,
         )
         return target
 

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from halfrate.base.results import Kind, ResultRow
-from halfrate.base.types import NativeForm, RawForm
+from halfrate.base.types import Endpoint, NativeForm, RawForm, Translated
 from halfrate.providers.base import Adapter
 
 Render: TypeAlias = Callable[[bytes, bytes, ResultRow, bytes], bytes]
@@ -19,25 +19,32 @@ _CANCELLED: Final = b',"result":{"type":"canceled"}}\n'
 
 
 def rendering(
-    asked: NativeForm | None, adapter: Adapter, created: int, *, responses: bool = False
+    asked: NativeForm | None, adapter: Adapter, created: int, endpoint: Endpoint, ran: Endpoint
 ) -> tuple[RawForm, Render | None]:
     """How results are written for whoever gave a batch file of the form `asked`; no rendering where the provider's own
     lines are of that form.
 
-    `responses`: it asked for OpenAI's responses, and chats were run.
+    `endpoint`: what it asks for; `ran`: as what it was run.
     """
     facts = adapter.capabilities
     # xAI takes OpenAI's lines, and gives results of its own form.
     theirs = facts.native_form == "openai" and facts.raw.id_field == _OPENAI.id_field
-    if asked == "openai" and responses:
+    if asked == "openai" and endpoint == "responses" != ran:
         from halfrate.providers.translation.responses import to_response
 
         def as_asked(answer: dict[str, Any], request: bytes) -> dict[str, Any]:
             return to_response(answer, msgspec.json.decode(request))
 
-        return _OPENAI, functools.partial(_as_openai, adapter, created, as_asked)
+        return _OPENAI, functools.partial(_as_openai, adapter, created, "chat", as_asked)
+    if asked == "openai" and not theirs and endpoint == "embeddings":
+        from halfrate.providers.translation import embeddings
+
+        def as_listed(answer: dict[str, Any], request: bytes) -> dict[str, Any]:
+            return embeddings.as_asked(answer, msgspec.json.decode(request))
+
+        return _OPENAI, functools.partial(_as_openai, adapter, created, "embeddings", as_listed)
     if asked == "openai" and not theirs:
-        return _OPENAI, functools.partial(_as_openai, adapter, created, lambda answer, _: answer)
+        return _OPENAI, functools.partial(_as_openai, adapter, created, "chat", lambda answer, _: answer)
     if asked == "anthropic" and facts.native_form != "anthropic":
         return RawForm("custom_id", _CANCELLED), functools.partial(_as_anthropic, adapter, created)
     return facts.raw, None
@@ -46,6 +53,7 @@ def rendering(
 def _as_openai(
     adapter: Adapter,
     created: int,
+    form: Translated,
     as_asked: Callable[[dict[str, Any], bytes], dict[str, Any]],
     line: bytes,
     name: bytes,
@@ -53,7 +61,7 @@ def _as_openai(
     request: bytes,
 ) -> bytes:
     """A line of an OpenAI batch's results."""
-    answer = adapter.to_openai(line, created)
+    answer = adapter.to_openai(line, created, form)
     if answer is not None:
         return _response(name, 200, as_asked(answer, request))
     message = row.error or _NO_REASON
@@ -80,7 +88,7 @@ def _as_anthropic(
     """A line of an Anthropic batch's results."""
     from halfrate.providers.translation.messages import to_message
 
-    answer = adapter.to_openai(line, created)
+    answer = adapter.to_openai(line, created, "chat")
     if answer is not None:
         return _result(name, {"type": "succeeded", "message": to_message(answer)})
     match row.kind:

@@ -21,7 +21,7 @@ def translation_fault(model: str) -> Callable[[bytes], str] | None:
 
     def fault(body: bytes) -> str:
         try:
-            adapter.from_openai(to_chat(msgspec.json.decode(body), name), name)
+            adapter.from_openai(to_chat(msgspec.json.decode(body), name), name, "chat")
         except Untranslatable as error:
             return f"{error.field}: cannot be asked of {facts.title}: {error.reason}"
         return ""

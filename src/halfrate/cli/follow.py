@@ -20,6 +20,7 @@ from halfrate.engine.loop import Loop
 from halfrate.rows.output import output_format
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
+from halfrate.service.outputs import check_target, output_path
 from halfrate.service.report import Report
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object at the end.")
@@ -116,7 +117,7 @@ def carry(
     started = time.monotonic()
     if output is not None:
         # Asked before anything is sent, not found out when the answers are there.
-        service.check_target(output)
+        check_target(output)
     if not as_json:
         click.echo(f"Job {job.id}", err=True)
         for line in held_lines(service.held_by(job.id), job):
@@ -196,7 +197,7 @@ def check_form(output: Path | None, *, raw: bool) -> None:
 
 def _deliver(service: Service, job: Job, output: Path | None, *, raw: bool) -> Path:
     if raw and not (job.raw and output is None):
-        return service.deliver_raw(job.id, output or service.output_path(job).with_suffix(".raw.jsonl"))
+        return service.deliver_raw(job.id, output or output_path(job).with_suffix(".raw.jsonl"))
     if output is None:
         return service.deliver_own(job.id)
     return service.deliver(job.id, output, output_format(output))

@@ -119,7 +119,7 @@ class Gateway:
         pages = Pages(document(limits))
         costs = Costs(self._service, self.spending)
         told = ProviderWebhooks(self._service, self._hinted)
-        calls = DeferredCalls(self._service, self.deferring, self.line.ended)
+        calls = DeferredCalls(self._service, self.deferring.replies, self.line.ended)
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/", pages.show),
             ("GET", "/openapi.json", pages.describe),

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from halfrate.core.deferral import Deferred
 from halfrate.core.surface import BatchState
 from halfrate.gateway.calls import JSON, key_of, reply
-from halfrate.gateway.deferring import Deferring
 from halfrate.gateway.errors import ApiError, invalid, missing
 from halfrate.gateway.openai_files import is_plain
+from halfrate.gateway.replies import Replies
 from halfrate.gateway.shown_calls import call_view, response_view
 from halfrate.service.jobs import Service
 from halfrate.store.deferred import TooLate
@@ -28,10 +28,10 @@ class DeferredCalls:
         ended: told of the ids of calls that end by this.
     """
 
-    def __init__(self, service: Service, deferring: Deferring, ended: Callable[[list[str]], None]) -> None:
+    def __init__(self, service: Service, replies: Replies, ended: Callable[[list[str]], None]) -> None:
         self._service = service
         self._store = service.deferred
-        self._deferring = deferring
+        self._replies = replies
         self._ended = ended
 
     async def retrieve(self, request: Request) -> Response:
@@ -88,7 +88,7 @@ class DeferredCalls:
         return call
 
     async def _shown(self, call: Deferred) -> Response:
-        body = await self._deferring.body(call)
+        body = await self._replies.body(call)
         if call.answer is not None and body is None:
             raise missing(f"The answer of {call.id} is not kept any more.")
         view = response_view if call.endpoint == "responses" else call_view

@@ -10,7 +10,7 @@ import msgspec
 from halfrate.base.errors import UsageError
 from halfrate.core.deferral import digest_of, without_suffix
 from halfrate.gateway.asking import Asked
-from halfrate.gateway.errors import invalid
+from halfrate.gateway.errors import ApiError, invalid
 from halfrate.service.deadlines import deadline_at
 
 DEADLINE: Final = "halfrate-deadline"
@@ -101,3 +101,15 @@ def _mark(headers: Mapping[bytes, bytes]) -> str | None:
         )
     # What callers put there may be anything, also something of theirs that is nobody's business.
     return hashlib.blake2b(key, digest_size=16).hexdigest()
+
+
+def check_stream(asked: Asked, wish: Wish) -> None:
+    """Raises ApiError for a stream that a call that waits cannot have."""
+    if not asked.stream:
+        return
+    if wish.background:
+        message = "A call in the background is answered in one piece: leave 'stream' out."
+        raise ApiError(400, message, code="invalid_value", param="stream")
+    if asked.endpoint not in {"chat", "messages"}:
+        message = "Of calls that wait, chats and messages alone can be streamed: leave 'stream' out."
+        raise ApiError(400, message, code="invalid_value", param="stream")

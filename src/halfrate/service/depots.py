@@ -3,12 +3,38 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from halfrate.base.errors import SettingsError
 from halfrate.base.objects import Objects
 from halfrate.blobs.depot import NO_DEPOT, AnyDepot, Depot
 from halfrate.blobs.folder import Folder
+from halfrate.service.home import Home
+
+if TYPE_CHECKING:
+    from halfrate.store.processes import ProcessStore
+
+
+def depot_of(home: Home, processes: "ProcessStore") -> AnyDepot:
+    """The depot of an installation, which may be none.
+
+    Raises SettingsError where a depot is named beside a database of this machine's own, and where the files of the
+    database are in a depot that nobody named.
+    """
+    if home.depot is not None and home.database.startswith("sqlite:"):
+        raise SettingsError(
+            "HALFRATE_DEPOT is for machines that share a database, and there is none: set HALFRATE_DATABASE to a "
+            "PostgreSQL server's too. Nothing was changed."
+        )
+    if home.depot is None and home.server is not None:
+        known = processes.depot()
+        if known is not None:
+            raise SettingsError(
+                f"The files of this database are in {known}, and without them jobs would seem to lack their "
+                "answers. Set HALFRATE_DEPOT to that place, or to where they were moved. Nothing was changed."
+            )
+    return depot_at(home.depot, home.root, processes.own_id, processes.note_depot)
 
 
 def depot_at(

@@ -14,6 +14,7 @@ from halfrate.core.job import Forecast, Job, JobState
 from halfrate.core.planning import forecast, prompt_hash
 from halfrate.providers.registry import adapter_class
 from halfrate.service.caching import with_cached_cost
+from halfrate.service.prices import TIERS
 from halfrate.store.store import Spent, Store
 
 _LOOKED_THROUGH = 1000
@@ -98,6 +99,26 @@ def _sample(job: Job, spent: Iterable[Spent], *, same: bool) -> Sample | None:
         cached=sum(one.usage.cached for one in paid),
         output=sum(one.usage.output for one in paid),
     )
+
+
+def by_tier(store: Store, job: Job) -> dict[str, Forecast]:
+    """What a job that is not submitted should cost in each tier whose price is known, from the cheapest on."""
+    known = samples(store, job.spec)
+    made = {
+        tier: forecast(
+            job.spec,
+            job.rows,
+            job.text_bytes,
+            job.prices,
+            tier=tier,
+            samples=known,
+            counted=job.counted_tokens,
+        )
+        for tier in TIERS
+    }
+    # What a cache saves was reckoned for the job's own tier.
+    made[job.tier] = job.forecast
+    return {tier: one for tier, one in made.items() if one.cost is not None}
 
 
 def expected(store: Store, job: Job) -> Forecast:

@@ -25,7 +25,7 @@ from halfrate.gateway.attempts import Passed, Streamed, Whole, Why, as_stream
 from halfrate.gateway.booking import Books
 from halfrate.gateway.errors import ApiError, as_api_error
 from halfrate.gateway.line import Line, unless_gone
-from halfrate.gateway.logs import Log
+from halfrate.gateway.logs import Lasting, Log
 from halfrate.gateway.router import Router, Unanswered
 from halfrate.gateway.shown_calls import call_view, response_view
 from halfrate.gateway.targets import Target
@@ -84,6 +84,7 @@ class Deferring:
         self._router = router
         self._books = books
         self._log = log
+        self.trouble = Lasting(log, service.clock, "calls wait", "calls go on")
         self._urgency = service.urgency()
         self._pending: list[tuple[Gathered, asyncio.Future[bool]]] = []
         self._pending_bytes = 0
@@ -141,8 +142,9 @@ class Deferring:
                 if now - looked >= _LOOK:
                     looked = now
                     await asyncio.to_thread(self._end_left)
+                self.trouble.passed()
             except HalfrateError as error:
-                self._log.say("calls wait", why=str(error))
+                self.trouble.met(str(error))
             await asyncio.sleep(_CLOSE_EVERY)
 
     async def stop(self) -> None:
@@ -314,11 +316,14 @@ class Deferring:
         """The call with its answer kept, as soon as a depot can keep it."""
         while True:
             try:
-                return await asyncio.to_thread(self._answered, call, status, tier, cost, body, now)
+                answered = await asyncio.to_thread(self._answered, call, status, tier, cost, body, now)
             except StorageError as error:
                 if not self._places.depot.afar or self._stopped:
                     raise
-                self._log.say("calls wait", why=str(error))
+                self.trouble.met(str(error), call.id)
+            else:
+                self.trouble.passed(call.id)
+                return answered
             await asyncio.sleep(_AGAIN)
 
     async def _outcome(self, asked: Asked, tier: str) -> tuple[int, str | None, int | None, bytes]:

@@ -13,11 +13,14 @@ from halfrate.base.objects import Objects
 from halfrate.blobs.depot import NO_DEPOT, Depot, Tail
 from halfrate.blobs.files import JobFiles
 from halfrate.blobs.folder import Folder
+from halfrate.blobs.shelves import Shelves
 from halfrate.service.depots import depot_at
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 
-from .conftest import SECRET
+from ..providers.wire import reply, wire
+from .azurite import ACCOUNT, KEY, Azurite
+from .conftest import SECRET, storage_of
 
 
 class Machine:
@@ -220,6 +223,68 @@ def test_a_bucket_that_there_is_not_is_no_empty_one(moto: ThreadedMotoServer, tm
     assert isinstance(depot, Depot)
     with pytest.raises(StorageError, match="s3://no-such-bucket"):
         depot.check()
+
+
+@pytest.mark.parametrize(("scheme", "code"), [("gs", "NoSuchBucket"), ("az", "ContainerNotFound")])
+def test_nor_is_it_with_those_who_say_so_in_other_words(
+    scheme: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = (
+        f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>There is none.</Message></Error>".encode()
+    )
+    bucket = "gs://none/x" if scheme == "gs" else f"az://{ACCOUNT}/none/x"
+    with wire(lambda _: reply(fault, "404 Not Found")) as there:
+        variables = {
+            "STORAGE_EMULATOR_HOST": there.url,
+            "AZURE_STORAGE_ENDPOINT": there.url,
+            "AZURE_STORAGE_ACCOUNT_KEY": KEY,
+        }
+        storage_of(monkeypatch, variables)
+        depot = depot_at(bucket, tmp_path, lambda: "database-1")
+        assert isinstance(depot, Depot)
+        with pytest.raises(StorageError, match=code) as raised:
+            depot.bring(tmp_path / "file-1")
+        assert KEY not in str(raised.value)
+
+
+def test_a_container_that_there_is_not_is_no_empty_one(
+    blob_storage: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage_of(monkeypatch, blob_storage.environment)
+    depot = depot_at(f"az://{ACCOUNT}/no-such-container/x", tmp_path, lambda: "database-1")
+    assert isinstance(depot, Depot)
+    with pytest.raises(StorageError, match="ContainerNotFound"):
+        depot.check()
+
+
+def test_a_key_that_is_not_the_accounts_is_refused_and_not_shown(
+    blob_storage: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = "bm90IHRoZSBrZXkgb2YgdGhlIGFjY291bnQ="
+    storage_of(monkeypatch, {**blob_storage.environment, "AZURE_STORAGE_ACCOUNT_KEY": wrong})
+    depot = depot_at(f"az://{ACCOUNT}/depot/x", tmp_path, lambda: "database-1")
+    assert isinstance(depot, Depot)
+    with pytest.raises(StorageError, match="not ours to use") as raised:
+        depot.check()
+    assert wrong not in str(raised.value)
+
+
+def test_what_others_put_there_is_none_of_the_gateways(
+    machines: tuple[Machine, Machine], place: Objects
+) -> None:
+    one, _ = machines
+    one.depot.put(one.write("gateway/files/file-1", b"x"))
+    for name in (".DS_Store", "a b", "notes.txt"):
+        assert place.add(f"gateway/files/{name}", b"theirs")
+    shelves = Shelves(one.root, one.depot)
+    assert list(shelves.left_afar("files", time.time() + 60)) == ["file-1"]
+
+
+def test_every_place_is_checked_before_it_is_used(machines: tuple[Machine, Machine]) -> None:
+    """A put that is to replace nothing is among what is tried."""
+    for machine in machines:
+        machine.depot.check()
+        machine.depot.probe()
 
 
 @pytest.mark.parametrize(

@@ -402,6 +402,24 @@ def test_resumable_uploads(vertex: Vertex) -> None:
     assert vertex.send("GET", "/gcs/in/big.txt").read() == b"0123456789"
 
 
+def test_a_put_that_is_to_replace_nothing(vertex: Vertex) -> None:
+    """As the XML API words it (reference: x-goog-if-generation-match); 0 stands for no object."""
+
+    def put(data: bytes, generation: str) -> Any:
+        return vertex.send(
+            "PUT", "/gcs/in/one.txt", data, headers={**TOKEN, "x-goog-if-generation-match": generation}
+        )
+
+    made = put(b"first", "0")
+    assert made.status == 200
+    again = put(b"second", "0")
+    assert (again.status, b"<Code>PreconditionFailed</Code>" in again.read()) == (412, True)
+    assert vertex.send("GET", "/gcs/in/one.txt").read() == b"first"
+    assert vertex.meter()["files_stored"] == 1
+    assert put(b"second", made.headers["x-goog-generation"]).status == 200
+    assert vertex.send("GET", "/gcs/in/one.txt").read() == b"second"
+
+
 def test_a_truncated_download(vertex: Vertex) -> None:
     vertex.put("x", b"0123456789")
     for path in ("/gcs/in/x", "/gcs/storage/v1/b/in/o/x"):

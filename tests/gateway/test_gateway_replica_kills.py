@@ -22,7 +22,7 @@ from typing import Any
 import openai
 import pytest
 
-from halfrate.base.ids import row_prefix
+from halfrate.base.ids import new_job_id, row_prefix
 from halfrate.emulator import Emulator, Pace, ScaledClock
 from halfrate.store.store import Store
 
@@ -280,6 +280,29 @@ def test_in_real_time_a_lost_machine_repeats_no_more_than_was_not_in_the_depot(
     with store_of(at) as store:
         (line,) = store.ledger(job_id)
     assert line.rows == rows
+
+
+def test_a_worker_lets_go_of_what_dead_processes_left(shell: Callable[[Pace], Shell]) -> None:
+    at = shell(PACE)
+    orphan, fresh = new_job_id(), new_job_id()
+    with machine(at, "b", "worker"):
+        pass
+    for root in (at.folder / "b", at.folder / "depot"):
+        for job_id, age in ((orphan, 90_000.0), (fresh, 60.0)):
+            folder = root / "jobs" / job_id
+            folder.mkdir(parents=True)
+            (folder / "input.jsonl").write_text("{}\n")
+            made = time.time() - age
+            for path in (folder / "input.jsonl", folder):
+                os.utime(path, (made, made))
+    with machine(at, "b", "worker") as worker:
+        deadline = time.monotonic() + 30
+        for root in (at.folder / "b", at.folder / "depot"):
+            while (root / "jobs" / orphan / "input.jsonl").exists():
+                assert time.monotonic() < deadline, worker.log()
+                time.sleep(0.05)
+            assert (root / "jobs" / fresh / "input.jsonl").exists()
+        worker.end()
 
 
 def answered(at: Shell, job_id: str) -> int:

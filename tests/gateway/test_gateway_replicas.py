@@ -1,6 +1,8 @@
 """Several gateways over one PostgreSQL and one depot, each with a home of its own, as replicas on many machines are."""
 
+import asyncio
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,22 +17,41 @@ import openai
 import pytest
 from moto.server import ThreadedMotoServer
 
-from halfrate.base.errors import SettingsError
+from halfrate.base.errors import SettingsError, StorageError
+from halfrate.base.ids import new_job_id
+from halfrate.blobs.depot import Depot
+from halfrate.blobs.folder import Folder
 from halfrate.emulator import Pace
+from halfrate.service.drafts import Ask, NamedInput
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
 
+from ..blobs.azurite import ACCOUNT
+from ..blobs.conftest import blob_storage
 from ..cli.shell import Shell
 from ..store.databases import PostgresDatabase
 from ..store.server import Server as Postgres
 from . import messages
-from .house import QUICK, House, chat, ledger_is_meter, lines_of, make, open_house, running, upload, wait
+from .house import (
+    QUICK,
+    House,
+    chat,
+    ledger_is_meter,
+    lines_of,
+    make,
+    open_house,
+    running,
+    until,
+    upload,
+    wait,
+)
 from .test_gateway_kills import shell
 
-__all__ = ["shell"]
+__all__ = ["blob_storage", "shell"]
 
 pytestmark = pytest.mark.timeout(180)
 
+HOUR = 3_600.0
 PATIENT = {"halfrate-deadline": "8h"}
 
 
@@ -51,7 +72,7 @@ def moto() -> Iterator[tuple[str, ThreadedMotoServer]]:
 
 
 class Kept(NamedTuple):
-    """A depot, where S3 answers, and how it goes away and comes back."""
+    """A depot, where S3 answers, and how it goes away and comes back, where it can."""
 
     place: str
     s3: str | None
@@ -59,8 +80,19 @@ class Kept(NamedTuple):
     back: Callable[[], object]
 
 
+def _stays() -> None:
+    raise AssertionError("this store does not go away")
+
+
 @pytest.fixture(params=["s3", "folder"])
-def depot(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
+def depot(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    if request.param == "gs":
+        # That of the emulator which is behind the gateways.
+        return Kept(f"gs://depot/{tmp_path.name}", None, _stays, _stays)
+    if request.param == "az":
+        for name, value in request.getfixturevalue("blob_storage").environment.items():
+            monkeypatch.setenv(name, value)
+        return Kept(f"az://{ACCOUNT}/depot/{tmp_path.name}", None, _stays, _stays)
     if request.param == "folder":
         here, gone = tmp_path / "depot", tmp_path / "away"
         here.mkdir()
@@ -106,6 +138,31 @@ def replicas(
         yield made
 
 
+class Ahead:
+    """The machine's clock, set forward by so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def now(self) -> float:
+        return time.time() + self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class Sleepy(Folder):
+    """A folder of a machine that is put to sleep while it puts a file there."""
+
+    def __init__(self, root: Path, clock: Ahead) -> None:
+        super().__init__(root)
+        self._clock = clock
+
+    def put_file(self, key: str, path: Path) -> None:
+        super().put_file(key, path)
+        self._clock.seconds += 13 * HOUR
+
+
 def asked(text: str) -> list[Any]:
     return [{"role": "user", "content": text}]
 
@@ -115,6 +172,7 @@ def _no_defects(*logs: str) -> None:
         assert "defect" not in text, text
 
 
+@pytest.mark.parametrize("depot", ["s3", "gs", "az", "folder"], indirect=True)
 def test_what_is_uploaded_here_is_made_a_batch_of_there_and_read_here(
     replicas: Callable[..., Replicas],
 ) -> None:
@@ -244,6 +302,7 @@ def test_a_depot_that_is_away_loses_nothing_and_is_gone_on_with(
             )
     time.sleep(4)
     assert both.at.service.deferred.count() <= 1
+    # It is said once that calls wait, and not each second.
     depot.back()
     for batch in batches:
         ended = wait(both.there, both.there.batches.retrieve(batch.id), seconds=90)
@@ -258,6 +317,100 @@ def test_a_depot_that_is_away_loses_nothing_and_is_gone_on_with(
     assert found["status"] == "completed"
     ledger_is_meter(both.at)
     assert both.at.meter()["rows_billed"] == 61
+
+
+def test_an_answer_waits_for_a_depot_that_is_away_which_is_said_once(
+    replicas: Callable[..., Replicas], depot: Kept
+) -> None:
+    both = replicas(pace=Pace(realtime=2.0))
+    taken = both.here.chat.completions.with_raw_response.create(
+        model="gpt-4.1-mini",
+        messages=asked("Where is it?"),
+        extra_headers={"halfrate-deadline": "1m", "halfrate-background": "true"},
+    )
+    log = both.at.log
+
+    def said(event: str) -> int:
+        return log.getvalue().count(f'"{event}"')
+
+    depot.away()
+    until(lambda: said("calls wait"), 60)
+    time.sleep(6)
+    assert (said("calls wait"), said("calls go on")) == (1, 0)
+    depot.back()
+
+    def found() -> Any:
+        return both.there.get(f"/halfrate/calls/{taken.headers['x-halfrate-call']}", cast_to=object)
+
+    until(lambda: found()["status"] == "completed", 60)
+    until(lambda: said("calls go on"))
+    assert (said("calls wait"), said("calls go on")) == (1, 1)
+
+
+def test_copies_that_nobody_asks_for_go_and_results_are_read_all_the_same(
+    replicas: Callable[..., Replicas],
+) -> None:
+    both = replicas()
+    batch = wait(both.there, make(both.here, chat("gpt-4.1-mini", 5)), seconds=60)
+    (job,) = both.second.jobs()
+    services = (both.at.service, both.second)
+    answers = [list(service.results(job.id)) for service in services]
+    for service in services:
+        folder = service.home.root / "jobs" / job.id
+        assert list(folder.iterdir())
+        service.tidy()
+        assert list(folder.iterdir())
+        old = time.time() - 7 * HOUR
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (old, old))
+        service.tidy()
+        assert not folder.exists()
+    assert [list(service.results(job.id)) for service in services] == answers
+    assert both.there.batches.retrieve(batch.id).status == "completed"
+    assert both.second.retry(job.id) == 0
+
+
+def test_files_that_no_job_was_made_of_go_from_the_depot(
+    replicas: Callable[..., Replicas], tmp_path: Path
+) -> None:
+    both = replicas()
+    wait(both.there, make(both.here, chat("gpt-4.1-mini", 5)), seconds=60)
+    (job,) = both.second.jobs()
+    depot = both.second.depot
+    assert isinstance(depot, Depot)
+    known, orphan = (both.second.home.root / "jobs" / name for name in (job.id, new_job_id()))
+    orphan.mkdir(parents=True)
+    (orphan / "input.jsonl").write_bytes(b"{}\n")
+    depot.put(orphan / "input.jsonl")
+    held = depot.held(known)
+    with Service(
+        msgspec.structs.replace(both.second.home, root=tmp_path / "third"), Ahead(20 * HOUR)
+    ) as third:
+        third.tidy()
+        assert depot.held(orphan)
+        third.clock = Ahead(30 * HOUR)
+        third.tidy()
+        assert depot.held(orphan) == {}
+        assert third.depot.need(third.home.root / "jobs" / job.id / "outcomes-0.a1").exists()
+    assert depot.held(known) == held
+
+
+@pytest.mark.parametrize("depot", ["folder"], indirect=True)
+def test_a_job_whose_files_took_half_a_day_to_put_is_not_recorded(
+    replicas: Callable[..., Replicas], tmp_path: Path
+) -> None:
+    """By then a sweep could take them for nobody's: the machine was asleep, say."""
+    both = replicas()
+    table = tmp_path / "rows.jsonl"
+    table.write_text('{"q": "Where is it?"}\n')
+    clock, own = Ahead(0.0), (tmp_path / "depot" / "halfrate-depot").read_text()
+    with Service(msgspec.structs.replace(both.second.home, root=tmp_path / "third"), clock) as third:
+        third.depot = Depot(Sleepy(tmp_path / "depot", clock), third.home.root, lambda: own)
+        ask = Ask(input=NamedInput(table, "rows.jsonl"), model="openai/gpt-4.1-mini", prompt="{q}")
+        with pytest.raises(StorageError, match="half a day"):
+            third.submit(third.draft(ask))
+        assert third.jobs() == []
+    assert not list((tmp_path / "depot" / "jobs").glob("*/*"))
 
 
 @pytest.mark.parametrize("depot", ["folder"], indirect=True)

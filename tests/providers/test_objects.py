@@ -334,6 +334,31 @@ def test_azure(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(Bucket("az://account/rows", endpoint="http://127.0.0.1:9").size("a"))
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "borne"),
+    [
+        ("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0LXNlY3JldA==", "authorization: SharedKey account:"),
+        ("AZURE_STORAGE_KEY", "c2VjcmV0LXNlY3JldA==", "authorization: SharedKey account:"),
+        ("AZURE_STORAGE_SAS_TOKEN", "?sv=2021-08-06&sig=c2VjcmV0", "sig=c2VjcmV0"),
+    ],
+)
+def test_keys_and_signatures_of_azure_are_used_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, borne: str
+) -> None:
+    """Without azure-identity, which is for all other credentials."""
+    monkeypatch.setitem(sys.modules, "azure.identity", None)
+    monkeypatch.setenv(variable, value)
+    answer = server("403 Forbidden", fault("AuthenticationFailed"))
+    with wire(answer) as there:
+        bucket = Bucket("az://account/rows", endpoint=there.url)
+        with pytest.raises(Refused) as refused:
+            asyncio.run(bucket.read("a"))
+        head = there.asked[0].head
+    assert borne.lower() in head.lower()
+    for text in (str(refused.value), repr(bucket)):
+        assert value.strip("?") not in text
+
+
 def _refused(*_: object) -> Any:
     raise PermissionError("nobody is signed in")
 

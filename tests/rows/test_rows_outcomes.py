@@ -84,7 +84,7 @@ def test_a_place_holds_offset_length_and_kind(tmp_path: Path, *, at_once: bool) 
     a, b, c = answered("a"), answered("bb"), refused("400: no")
     with OutcomeWriter(tmp_path / "0", 4) as writer:
         if at_once:
-            writer.add_all([3, 1], Kind.SUCCEEDED, [len(a), len(b)], a + b)
+            writer.add_all([3, 1], Kind.SUCCEEDED, [a[:4], b], [a[4:], b""], a + b)
         else:
             writer.add(3, Kind.SUCCEEDED, a)
             writer.add(1, Kind.SUCCEEDED, b)
@@ -113,7 +113,8 @@ def test_a_record_too_long_for_its_place_ends_at_its_newline(tmp_path: Path, *, 
     with OutcomeWriter(path, 4) as writer:
         if at_once:
             came = [records[slot] for slot in (1, 3, 0, 2)]
-            writer.add_all([1, 3, 0, 2], Kind.SUCCEEDED, list(map(len, came)), b"".join(came))
+            heads, tails = [record[:7] for record in came], [record[7:] for record in came]
+            writer.add_all([1, 3, 0, 2], Kind.SUCCEEDED, heads, tails, b"".join(came))
         else:
             for slot in (1, 3, 0, 2):
                 writer.add(slot, Kind.SUCCEEDED, records[slot])

@@ -18,6 +18,11 @@ def new_job_id() -> str:
     return _random(_JOB_LENGTH)
 
 
+def is_job_id(name: str) -> bool:
+    """Whether a name could be one of `new_job_id`."""
+    return len(name) == _JOB_LENGTH and set(name) <= set(_ALPHABET)
+
+
 def new_id(prefix: str) -> str:
     """A fresh id of something that callers of the gateway see, such as `file-` and 24 characters."""
     return prefix + _random(_PUBLIC_LENGTH)

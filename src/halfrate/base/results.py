@@ -105,6 +105,8 @@ class LineReader:
             cannot.
         plain: understands those lines that are of the usual shape, and gives back the rest.
         tokens: what one of the usages in `plain`'s rows means, None if nothing. Raises msgspec.DecodeError.
+        whole: understands lines that stand one behind the other, each ending in a newline, if all of them are of the
+            usual shape; gives no `lines`, and None where they are not.
     """
 
     def __init__(
@@ -112,10 +114,12 @@ class LineReader:
         general: Callable[[bytes], ResultRow],
         plain: Callable[[Sequence[bytes]], PlainRows] | None = None,
         tokens: Callable[[bytes], Tokens | None] = lambda _: None,
+        whole: Callable[[bytes], PlainRows | None] | None = None,
     ) -> None:
         self.general = general
         self.plain = plain
         self.tokens = tokens
+        self.whole = whole
 
 
 class Billed(msgspec.Struct, frozen=True):

@@ -13,7 +13,6 @@ ever takes the place of another, whoever writes. Without a depot all of this is 
 
 import contextlib
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,9 @@ from halfrate.base.objects import Objects
 
 MARK: Final = "halfrate-depot"
 """The object that says whose depot this is."""
+UNRECORDED: Final = 86_400.0
+"""Seconds after which files are nobody's of which the database knows nothing: what they belong to is recorded in half
+of that, or not at all."""
 _PARTS: Final = ".parts/"
 _DIGITS: Final = 8
 
@@ -121,7 +123,7 @@ class Depot:
         """See that it can be written to and read from, and that it is this database's. Raises StorageError, and
         SettingsError where it is another's."""
         objects = self._ready()
-        key, said = f"check/{secrets.token_hex(8)}", secrets.token_bytes(16)
+        key, said = f"check/{os.urandom(8).hex()}", os.urandom(16)
         objects.add(key, said)
         if objects.get(key) != said:
             raise StorageError(f"{objects.place} does not give back what was put there. Nothing was started.")
@@ -153,18 +155,18 @@ class Depot:
 
     def bring(self, path: Path) -> bool:
         """Have a file here; whether there is one."""
-        return path.exists() or self._fetch(path)
+        return _wanted(path) or self._fetch(path)
 
     def bring_whole(self, path: Path) -> bool:
         """The same for a file that may be here in part: all that there is of it by now."""
         key = self._key(path)
-        if key in self._whole and path.exists():
+        if key in self._whole and _wanted(path):
             return True
         size = self._ready().size(key)
         if size is None:
             # Nobody has finished it yet.
             return bool(self.tail(path).bring()) or path.exists()
-        here = path.exists() and path.stat().st_size == size
+        here = _wanted(path) and path.stat().st_size == size
         if here or self._fetch(path):
             self._whole.add(key)
         return path.exists()
@@ -185,6 +187,12 @@ class Depot:
         """Forget all that is in a folder."""
         objects = self._ready()
         objects.delete([found.key for found in objects.list(self._key(path) + "/")])
+
+    def held(self, folder: Path) -> dict[str, int]:
+        """Whole files that are in a folder: their names and bytes."""
+        prefix = self._key(folder) + "/"
+        found = ((stored.key.removeprefix(prefix), stored.size) for stored in self._ready().list(prefix))
+        return {name: size for name, size in found if "/" not in name}
 
     def older(self, folder: Path, before: float) -> Iterator[str]:
         """What is in a folder, files and folders alike, to which nothing was added since a moment: their names."""
@@ -232,7 +240,7 @@ class Depot:
 
     def _fetch(self, path: Path) -> bool:
         objects = self._ready()
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+        draft = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not objects.get_file(self._key(path), draft):
@@ -316,6 +324,17 @@ class Tail:
 
 
 AnyDepot: TypeAlias = Depot | NoDepot
+
+
+def _wanted(path: Path) -> bool:
+    """Whether a file is here. That it was asked for is noted: what nobody asks for is let go of."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return path.exists()
+    return True
 
 
 def _unwritten(path: Path, error: OSError) -> StorageError:

@@ -257,7 +257,8 @@ class Shelves:
 
     def left_afar(self, kind: str, before: float) -> Iterator[str]:
         """Ids of all "files", "batches" or "answers" that the depot holds since before a moment."""
-        return self.depot.older(self._root / kind, before)
+        # What others have put there is none of ours.
+        return filter(_is_ours, self.depot.older(self._root / kind, before))
 
     def _parts(self, upload_id: str) -> Path:
         return self._root / "parts" / _checked(upload_id)
@@ -265,9 +266,13 @@ class Shelves:
 
 def _checked(name: str) -> str:
     """A name that cannot lead anywhere else."""
-    if not name or not set(name) <= _ID:
+    if not _is_ours(name):
         raise ValueError(f"{name!r} is no id of ours")
     return name
+
+
+def _is_ours(name: str) -> bool:
+    return bool(name) and set(name) <= _ID
 
 
 def _older(folder: Path, before: float) -> Iterator[Path]:

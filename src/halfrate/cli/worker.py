@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -16,6 +17,9 @@ from halfrate.core.lifecycle import Shard
 from halfrate.engine.loop import Loop
 from halfrate.service.home import Home
 from halfrate.service.jobs import Service
+
+_TIDY: Final = 3_600.0
+"""Seconds between two looks at all jobs that a depot holds."""
 
 
 @click.command(short_help="Work on all jobs, as long as it runs.")
@@ -61,6 +65,23 @@ async def _work(service: Service, *, drain: bool) -> int:
     def halt(error: HalfrateError) -> None:
         click.echo(f"halfrate: {error}", err=True)
 
-    with signals(leave), contextlib.suppress(asyncio.CancelledError):
-        await service.work(on_step=step, on_loop=loops.append, on_end=end, on_halt=halt, drain=drain)
+    tidier = None if drain or not service.depot.afar else asyncio.create_task(_tidy(service))
+    try:
+        with signals(leave), contextlib.suppress(asyncio.CancelledError):
+            await service.work(on_step=step, on_loop=loops.append, on_end=end, on_halt=halt, drain=drain)
+    finally:
+        if tidier is not None:
+            tidier.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await tidier
     return EXIT_DETACHED if left and drain else 0
+
+
+async def _tidy(service: Service) -> None:
+    """Let go of what is nobody's any more, now and then, until cancelled."""
+    while True:
+        try:
+            await asyncio.to_thread(service.tidy)
+        except HalfrateError as error:
+            click.echo(f"halfrate: not tidied: {error}", err=True)
+        await asyncio.sleep(_TIDY)

@@ -24,7 +24,7 @@ from halfrate.gateway.batch_rows import batched
 from halfrate.gateway.booking import Books
 from halfrate.gateway.errors import ApiError
 from halfrate.gateway.line import Line
-from halfrate.gateway.logs import Log
+from halfrate.gateway.logs import Lasting, Log
 from halfrate.gateway.outcomes import outcome
 from halfrate.gateway.recording import Recorder
 from halfrate.gateway.replies import Replies
@@ -79,6 +79,7 @@ class Deferring:
         self._line = line
         self._router = router
         self._log = log
+        self.trouble = Lasting(log, service.clock, "calls wait", "calls go on")
         self._urgency = service.urgency()
         self._recorder = Recorder(self._store, gatherer, books)
         self.replies = Replies(self._store, places, line)
@@ -133,8 +134,9 @@ class Deferring:
                 if now - looked >= _LOOK:
                     looked = now
                     await asyncio.to_thread(self._end_left)
+                self.trouble.passed()
             except HalfrateError as error:
-                self._log.say("calls wait", why=str(error))
+                self.trouble.met(str(error))
             await asyncio.sleep(_CLOSE_EVERY)
 
     async def stop(self) -> None:
@@ -236,11 +238,14 @@ class Deferring:
         """The call with its answer kept, as soon as a depot can keep it."""
         while True:
             try:
-                return await asyncio.to_thread(self._answered, call, status, tier, cost, body, now)
+                answered = await asyncio.to_thread(self._answered, call, status, tier, cost, body, now)
             except StorageError as error:
                 if not self._places.depot.afar or self._stopped:
                     raise
-                self._log.say("calls wait", why=str(error))
+                self.trouble.met(str(error), call.id)
+            else:
+                self.trouble.passed(call.id)
+                return answered
             await asyncio.sleep(_AGAIN)
 
     def _answered(

@@ -7,12 +7,15 @@ from typing import Final
 from starlette.types import Receive
 
 from halfrate.base.errors import HalfrateError
+from halfrate.gateway.logs import Lasting
 from halfrate.store.deferred import DeferredStore
 
 _LOOK: Final = 1.0
 """Seconds between two looks for calls that other processes have answered."""
 _OVERLAP: Final = 10.0
 """Seconds by which clocks, and commits, may be late."""
+_ME: Final = "line"
+"""Who meets a trouble here, beside those who meet it elsewhere."""
 
 
 class Line:
@@ -50,21 +53,23 @@ class Line:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._wake, tuple(call_ids))
 
-    async def run(self, failed: Callable[[HalfrateError], None]) -> None:
+    async def run(self, trouble: Lasting) -> None:
         """Look for what other processes have answered, until cancelled."""
         self._loop = asyncio.get_running_loop()
         since = self._now()
         while True:
             await asyncio.sleep(_LOOK)
             if not self._waiting:
+                trouble.passed(_ME)
                 since = self._now()
                 continue
             try:
                 now = self._now()
                 self._wake(await asyncio.to_thread(self._store.ended_since, since - _OVERLAP))
                 since = now
+                trouble.passed(_ME)
             except HalfrateError as error:
-                failed(error)
+                trouble.met(str(error), _ME)
 
     def _wake(self, call_ids: Sequence[str]) -> None:
         for call_id in call_ids:

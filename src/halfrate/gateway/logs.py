@@ -4,11 +4,14 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import msgspec
 
 from halfrate.base.clock import Clock
+
+_SAID_EVERY: Final = 60.0
+"""Seconds between two lines about one trouble."""
 
 
 class Log:
@@ -63,3 +66,38 @@ class Log:
         stream = self._stream or sys.stderr
         stream.write(line.decode() + "\n")
         stream.flush()
+
+
+class Lasting:
+    """A trouble that is met again and again: said when it begins, then once a minute at most, and when it is over.
+
+    What comes and goes within a minute is one trouble. For one event loop.
+
+    Args:
+        event: what is said of it.
+        over: what is said when nobody meets it any more.
+    """
+
+    def __init__(self, log: Log, clock: Clock, event: str, over: str) -> None:
+        self._log = log
+        self._clock = clock
+        self._event = event
+        self._over = over
+        self._meeting: set[str] = set()
+        self._said_at = -_SAID_EVERY
+        self._told = False
+
+    def met(self, why: str, who: str = "") -> None:
+        """Somebody has met it, and will try again."""
+        self._meeting.add(who)
+        now = self._clock.now()
+        if now - self._said_at >= _SAID_EVERY:
+            self._said_at, self._told = now, True
+            self._log.say(self._event, why=why)
+
+    def passed(self, who: str = "") -> None:
+        """Somebody who may have met it does not meet it now."""
+        self._meeting.discard(who)
+        if self._told and not self._meeting:
+            self._told = False
+            self._log.say(self._over)

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -118,9 +118,7 @@ class Server:
         booker = asyncio.create_task(self._book(gateway))
         deliverer = asyncio.create_task(self._deliverer.run())
         gathering = asyncio.create_task(gateway.deferring.run())
-        line = asyncio.create_task(
-            gateway.line.run(lambda error: self._log.say("calls wait", why=str(error)))
-        )
+        line = asyncio.create_task(gateway.line.run(gateway.deferring.trouble))
         for task in (worker, keeper, sweeper, booker, deliverer, gathering, line):
             task.add_done_callback(self._died)
         try:
@@ -145,13 +143,13 @@ class Server:
 
     async def _sweep(self, gateway: Gateway) -> None:
         afar, looked = self._service.depot.afar, 0.0
-        sweeps = [] if afar else [gateway.shelf.sweep_orphans]
+        sweeps: list[Callable[[], None]] = [] if afar else [gateway.shelf.sweep_orphans]
         while True:
             try:
                 now = self._service.clock.now()
                 if afar and now - looked >= _SWEEP_AFAR:
                     looked = now
-                    sweeps.append(gateway.shelf.sweep_orphans)
+                    sweeps += [gateway.shelf.sweep_orphans, self._service.tidy]
                     await asyncio.to_thread(gateway.gatherer.sweep_afar, now)
                 while sweeps:
                     await asyncio.to_thread(sweeps.pop())

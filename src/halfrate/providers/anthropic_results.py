@@ -7,7 +7,7 @@ import msgspec
 
 from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, ResultRow, Tokens
 from halfrate.providers.bodies import joined_texts
-from halfrate.providers.plain import Columns, plain_reader, row_number
+from halfrate.providers.plain import Columns, plain_reader, row_number, whole_reader
 
 _PASSING: Final = frozenset(
     {"rate_limit_error", "timeout_error", "api_error", "overloaded_error", "conflict_error"}
@@ -95,7 +95,7 @@ class _Named(msgspec.Struct, gc=False):
     result: Any = None
 
 
-_decode_answered = msgspec.json.Decoder(_Answered).decode
+_answered = msgspec.json.Decoder(_Answered)
 _decode_usage = msgspec.json.Decoder(_Usage | None).decode
 _decode = msgspec.json.Decoder(_Line).decode
 _decode_loosely = msgspec.json.Decoder(_Named).decode
@@ -111,8 +111,9 @@ def id_of(line: bytes) -> str | None:
 
 def line_reader(row_prefix: str) -> LineReader:
     """A reader of one batch's result lines."""
-    plain = plain_reader(_decode_answered, _columns, row_prefix)
-    return LineReader(_general_reader(row_prefix), plain, tokens_in)
+    plain = plain_reader(_answered.decode, _columns, row_prefix)
+    whole = whole_reader(_answered.decode_lines, _columns, row_prefix)
+    return LineReader(_general_reader(row_prefix), plain, tokens_in, whole)
 
 
 def _columns(answered: list[_Answered]) -> Columns:

@@ -16,6 +16,8 @@ _T = TypeVar("_T")
 _PART: Final = 8 << 20
 _CHUNK: Final = 4 << 20
 _PARTS_AT_ONCE: Final = 4
+_NO_BUCKET: Final = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"})
+"""How S3, Cloud Storage and Azure say that it is not the object alone that is not there."""
 
 
 class BucketFiles:
@@ -122,7 +124,7 @@ class BucketFiles:
                 return ask(store, name)
             except FileNotFoundError as error:
                 meant = self._bucket.meaning(error, name)
-                if isinstance(meant, Refused) and meant.code == "NoSuchBucket":
+                if isinstance(meant, Refused) and meant.code in _NO_BUCKET:
                     raise
                 return None
 

@@ -12,7 +12,7 @@ import msgspec
 from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, ResultRow, Tokens
 from halfrate.base.types import Endpoint
 from halfrate.providers.bodies import joined_texts
-from halfrate.providers.plain import Columns, plain_reader, row_number
+from halfrate.providers.plain import Columns, plain_reader, row_number, whole_reader
 from halfrate.providers.translation import answer_from
 from halfrate.providers.translation.embeddings import listed
 
@@ -210,7 +210,7 @@ class _Answered(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Line).decode
 _decode_named = msgspec.json.Decoder(_Named).decode
-_decode_answered = msgspec.json.Decoder(_Answered).decode
+_answered = msgspec.json.Decoder(_Answered)
 
 
 def line_reader(endpoint: Endpoint, row_prefix: str) -> LineReader:
@@ -218,7 +218,9 @@ def line_reader(endpoint: Endpoint, row_prefix: str) -> LineReader:
     general = general_reader(row_prefix, _unwrap, _seems_good)
     if endpoint == "embeddings":
         return LineReader(general)
-    return LineReader(general, plain_reader(_decode_answered, _columns, row_prefix), tokens_in)
+    plain = plain_reader(_answered.decode, _columns, row_prefix)
+    whole = whole_reader(_answered.decode_lines, _columns, row_prefix)
+    return LineReader(general, plain, tokens_in, whole)
 
 
 class _Whole(msgspec.Struct):

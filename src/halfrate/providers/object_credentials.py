@@ -7,7 +7,7 @@ on, and waits for that. So they are looked for here first; where there are none,
 import importlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,6 +22,9 @@ a quarter of an hour left."""
 _MORE_THAN_KEYS: Final = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION")
 """Variables with which the keys of the environment are not the end of it."""
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
+_STORAGE_SCOPE: Final = "https://storage.azure.com/.default"
+_STORAGE_KEYS: Final = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_KEY")
+_STORAGE_SIGNATURES: Final = ("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY")
 
 
 def extra_missing(what: str, extra: str) -> SettingsError:
@@ -196,7 +199,7 @@ class AzureChain:
         self._found: Any = None
 
     def __repr__(self) -> str:
-        return "AzureChain()"
+        return f"{type(self).__name__}()"
 
     def headers(self) -> dict[str, str]:
         """What a call bears. May take a moment, and may be asked by many threads; azure-identity keeps a token until it
@@ -223,3 +226,25 @@ class AzureChain:
             raise SettingsError(
                 f"The credentials for {self._title} cannot be had: {error}. Sign in with `az login`. Nothing was sent."
             ) from error
+
+
+class AzureStorageChain(AzureChain):
+    """The same for a storage account, whose own key, or a signature made with it, may stand in the environment
+    instead: then that is used as it is, and azure-identity is not needed."""
+
+    def __init__(self) -> None:
+        super().__init__(_STORAGE_SCOPE, "Azure Blob Storage")
+        self._key = first_of(_STORAGE_KEYS)
+        self._signature = first_of(_STORAGE_SIGNATURES)
+
+    def for_obstore(self) -> "AzureCredential":
+        if self._key:
+            return {"access_key": self._key, "expires_at": None}
+        if self._signature:
+            return {"sas_token": self._signature.removeprefix("?"), "expires_at": None}
+        return super().for_obstore()
+
+
+def first_of(names: Iterable[str]) -> str:
+    """The first of these variables that says something; "" where none does."""
+    return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")

@@ -23,7 +23,7 @@ from halfrate.base.errors import (
 )
 from halfrate.providers.files import unwritten
 from halfrate.providers.http import unreadable
-from halfrate.providers.object_credentials import AwsChain, AzureChain, GoogleChain, extra_missing
+from halfrate.providers.object_credentials import AwsChain, AzureStorageChain, GoogleChain, extra_missing
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
@@ -218,7 +218,7 @@ class Bucket:
                 account, _, container = self._name.partition("/")
                 if self._endpoint:
                     more["endpoint"] = self._endpoint
-                chain = AzureChain("https://storage.azure.com/.default", "Azure Blob Storage")
+                chain = AzureStorageChain()
                 chain.for_obstore()  # says here what is missing, if anything is
                 return store.AzureStore(
                     container, account_name=account, credential_provider=chain.for_obstore, **more

@@ -12,7 +12,7 @@ import msgspec
 from halfrate.base.results import MAY_BE_PAID, Kind, LineReader, ResultRow, Tokens
 from halfrate.base.types import Endpoint
 from halfrate.providers.bodies import joined_texts
-from halfrate.providers.plain import Columns, plain_reader, row_number
+from halfrate.providers.plain import Columns, plain_reader, row_number, whole_reader
 
 _PASSING: Final = frozenset({0, 408, 409, 425, 429})
 _EXPIRED: Final = frozenset({"batch_expired"})
@@ -157,7 +157,7 @@ class _LooseLine(msgspec.Struct, gc=False):
     error: Any = None
 
 
-_decode_answered = msgspec.json.Decoder(_Answered).decode
+_answered = msgspec.json.Decoder(_Answered)
 _decode_usage = msgspec.json.Decoder(_Usage | None).decode
 _decode = msgspec.json.Decoder(_Line).decode
 _decode_loosely = msgspec.json.Decoder(_LooseLine).decode
@@ -184,7 +184,9 @@ def line_reader(endpoint: Endpoint, row_prefix: str) -> LineReader:
     general = _general_reader(endpoint, row_prefix)
     if endpoint != "chat":
         return LineReader(general)
-    return LineReader(general, plain_reader(_decode_answered, _columns, row_prefix), tokens_in)
+    plain = plain_reader(_answered.decode, _columns, row_prefix)
+    whole = whole_reader(_answered.decode_lines, _columns, row_prefix)
+    return LineReader(general, plain, tokens_in, whole)
 
 
 def _columns(answered: list[_Answered]) -> Columns:

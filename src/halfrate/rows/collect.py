@@ -23,7 +23,7 @@ from halfrate.base.results import (
     UnreadableLine,
 )
 from halfrate.base.types import Counts, Outcome, Usage
-from halfrate.rows.lines import file_line_blocks
+from halfrate.rows.lines import file_blocks, lines_of
 from halfrate.rows.outcomes import OutcomeWriter
 
 COLUMNS = (
@@ -55,6 +55,7 @@ _UNTOLD: Final = frozenset({Kind.MISSING, Kind.EXPIRED, Kind.CANCELLED})
 _SUCCEEDED: Final = int(Kind.SUCCEEDED)
 _MANY: Final = 4096
 """Different usages that are remembered at a time, a few hundred bytes each."""
+_LONGEST_WAIT: Final = 63
 _NOT_MENTIONED: Final = "the provider's results do not mention this row"
 
 
@@ -200,8 +201,8 @@ class _Books:
         return tuple(account.billed() for account in self._accounts.values() if account.rows)
 
 
-class _Figures(dict[bytes, bytes]):
-    """The middles of one model's records by the usage that they tell of, as it stands in a result.
+class _Figures:
+    """What follows the answers in one model's records, by the usage that it tells of, as that stands in a result.
 
     The rows of a job use the same figures again and again: what they mean and cost is worked out once for each,
     and how often each came is counted.
@@ -214,18 +215,34 @@ class _Figures(dict[bytes, bytes]):
         account: _Account,
         form: RecordFormat,
     ) -> None:
-        super().__init__()
         self.model = model
         self.came: Counter[bytes] = Counter()
         self._tokens = tokens
         self._account = account
         self._form = form
         self._known: dict[bytes, Tokens | None] = {}
+        self._tails: dict[str, _Tails] = {}
+        self.made = 0
+        """Tails that are remembered."""
 
-    def __missing__(self, usage: bytes) -> bytes:
+    def tails_of(self, rows: PlainRows) -> list[bytes]:
+        """What stands behind each answer, up to the next. Raises msgspec.DecodeError where a usage makes no sense."""
+        finish = rows.finishes[0]
+        if rows.finishes.count(finish) == len(rows.finishes):
+            return list(map(self._ending(finish).__getitem__, rows.usages))
+        return [self._ending(finish)[usage] for finish, usage in zip(rows.finishes, rows.usages, strict=True)]
+
+    def _ending(self, finish: str) -> "_Tails":
+        tails = self._tails.get(finish)
+        if tails is None:
+            tails = self._tails[finish] = _Tails(self.middle, _quoted(finish) + b"}\n" + self._form.answer)
+        return tails
+
+    def middle(self, usage: bytes) -> bytes:
+        """What stands between an answer and its finish reason."""
         tokens = self._known[usage] = self._tokens(usage)
-        middle = self[usage] = self._form.middle(tokens, self._account.cost(tokens), self.model)
-        return middle
+        self.made += 1
+        return self._form.middle(tokens, self._account.cost(tokens), self.model)
 
     def settle(self) -> None:
         """Hand over to the account what came, and forget it."""
@@ -233,15 +250,20 @@ class _Figures(dict[bytes, bytes]):
             self._account.add(self._known[usage], rows)
         self.came.clear()
         self._known.clear()
-        self.clear()
+        self._tails.clear()
 
 
-class _Ends(dict[str, bytes]):
-    """The ends of records by finish reason; there are few different ones."""
+class _Tails(dict[bytes, bytes]):
+    """What follows an answer that ended so, by usage. `end` begins with the finish reason, of which there are few."""
 
-    def __missing__(self, finish: str) -> bytes:
-        self[finish] = end = _quoted(finish) + b"}\n"
-        return end
+    def __init__(self, middle: Callable[[bytes], bytes], end: bytes) -> None:
+        super().__init__()
+        self._middle = middle
+        self._end = end
+
+    def __missing__(self, usage: bytes) -> bytes:
+        tail = self[usage] = self._middle(usage) + self._end
+        return tail
 
 
 class Collector:
@@ -286,7 +308,9 @@ class Collector:
         self._errors: dict[str, int] = {}
         self._paid_in_vain: set[int] = set()
         self._figures: _Figures | None = None
-        self._ends = _Ends()
+        self._wait = 0
+        """Blocks that are to be taken in line by line before the next is tried whole."""
+        self._odd = 0
         self._twin = 0
         self._counted: set[int] = set()
         """Rows that the twin being read has answered, each paid once however often it is named."""
@@ -303,8 +327,8 @@ class Collector:
             self._twin = twin
             self._counted.clear()
         with path.open("rb", buffering=0) as file:
-            for lines in file_line_blocks(file):
-                self._block(lines, twin=twin > 0)
+            for data in file_blocks(file):
+                self._block(data, twin=twin > 0)
         if self._figures is not None:
             self._figures.settle()
 
@@ -353,16 +377,35 @@ class Collector:
             errors=tuple(top),
         )
 
-    def _block(self, lines: Sequence[bytes], *, twin: bool) -> None:
-        plain = self._reader.plain
-        if plain is not None and self._check is None and self._tier_of is None and not twin:
-            rows = plain(lines)
-            lines = rows.rest
-            if rows.numbers and not self._plain_rows(rows):
-                lines = (*rows.lines, *lines)
-        for line in lines:
-            self._line(line, twin=twin)
+    def _block(self, data: bytes, *, twin: bool) -> None:
+        """Take in whole lines."""
+        usual = self._check is None and self._tier_of is None and not twin
+        if not (usual and self._whole(data)):
+            lines: Sequence[bytes] = lines_of(data)
+            plain = self._reader.plain
+            if plain is not None and usual:
+                rows = plain(lines)
+                lines = rows.rest
+                if rows.numbers and not self._plain_rows(rows):
+                    lines = (*rows.lines, *lines)
+            for line in lines:
+                self._line(line, twin=twin)
         self._writer.flush()
+
+    def _whole(self, data: bytes) -> bool:
+        """Take in lines all at once, if there is nothing odd about any of them. Where there was, blocks are taken in
+        line by line for a while: what is odd seldom comes alone, and to try costs as much as half of reading."""
+        whole = self._reader.whole
+        if whole is None or self._wait:
+            self._wait = max(0, self._wait - 1)
+            return False
+        rows = whole(data)
+        if rows is not None and self._plain_rows(rows):
+            self._odd = 0
+            return True
+        self._odd = min(_LONGEST_WAIT, 2 * self._odd + 1)
+        self._wait = self._odd
+        return False
 
     def _plain_rows(self, rows: PlainRows) -> bool:
         """Take in answered rows all at once, if there is nothing odd about any of them; nearly all rows of a
@@ -381,23 +424,23 @@ class Collector:
             return False
         figures = self._figures_of(model)
         try:
-            middles = list(map(figures.__getitem__, rows.usages))
+            tails = figures.tails_of(rows)
         except msgspec.DecodeError:
             return False
-        ends = list(map(self._ends.__getitem__, rows.finishes))
         # All of the records at once: to make each of them first would copy every answer once more.
-        parts: list[bytes | msgspec.Raw] = [self._form.answer] * (4 * len(slots))
-        parts[1::4], parts[2::4], parts[3::4] = rows.answers, middles, ends
-        head = len(self._form.answer)
-        rest = zip(rows.answers, middles, ends, strict=True)
-        lengths = [head + len(answer) + len(middle) + len(end) for answer, middle, end in rest]
-        self._writer.add_all(slots, _SUCCEEDED, lengths, b"".join(cast("list[bytes]", parts)))
+        parts: list[bytes | msgspec.Raw] = [b""] * (2 * len(slots))
+        parts[0::2], parts[1::2] = rows.answers, tails
+        # Each tail ends with the beginning of the next record, which the last has not.
+        head = self._form.answer
+        parts[-1] = tails[-1][: -len(head)]
+        records = head + b"".join(cast("list[bytes]", parts))
+        self._writer.add_all(slots, _SUCCEEDED, rows.answers, tails, records)
         figures.came.update(rows.usages)
         return True
 
     def _figures_of(self, model: str) -> _Figures:
         figures = self._figures
-        if figures is None or figures.model != model or len(figures) > _MANY:
+        if figures is None or figures.model != model or figures.made > _MANY:
             if figures is not None:
                 figures.settle()
             account = self._books.account(model, "batch")

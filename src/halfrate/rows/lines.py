@@ -31,6 +31,16 @@ def line_blocks(
 
 def file_line_blocks(file: io.FileIO, *, block: int = BLOCK) -> Iterator[list[bytes]]:
     """The same for all of an open file, which may be large, and is not read again soon."""
+    return (lines_of(data) for data in file_blocks(file, block=block))
+
+
+def lines_of(data: bytes) -> list[bytes]:
+    """The lines of a block, with their newlines."""
+    return io.BytesIO(data).readlines()
+
+
+def file_blocks(file: io.FileIO, *, block: int = BLOCK) -> Iterator[bytes]:
+    """Whole lines of an open file as they stand there; the last may lack its newline."""
     begun: list[bytes] = []
     for chunk in read_chunks(file):
         # A view cannot be searched, but what it is of can.
@@ -43,9 +53,8 @@ def file_line_blocks(file: io.FileIO, *, block: int = BLOCK) -> Iterator[list[by
             if not end:
                 begun.append(bytes(chunk[at:]))
                 break
-            whole = b"".join((*begun, chunk[at:end])) if begun else chunk[at:end]
-            yield io.BytesIO(whole).readlines()
+            yield b"".join((*begun, chunk[at:end]))
             begun.clear()
             at = end
     if begun:
-        yield [b"".join(begun)]
+        yield b"".join(begun)

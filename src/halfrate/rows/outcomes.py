@@ -12,7 +12,6 @@ file and never changes this one. The newest attempt that knows a row speaks for 
 
 import array
 import contextlib
-import itertools
 import mmap
 import os
 import struct
@@ -20,6 +19,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
+
+from msgspec import Raw
 
 from halfrate.base.disk import sync_folder
 from halfrate.base.errors import StorageError
@@ -69,15 +70,24 @@ class OutcomeWriter:
         self._position += length
         self._waiting.append(record)
 
-    def add_all(self, slots: Sequence[int], kind: int, lengths: Sequence[int], records: bytes) -> None:
-        """The same for many rows of one kind, whose records stand one after another and are so long."""
+    def add_all(
+        self,
+        slots: Sequence[int],
+        kind: int,
+        heads: Sequence[bytes | Raw],
+        tails: Sequence[bytes],
+        records: bytes,
+    ) -> None:
+        """The same for many rows of one kind, whose records stand one after another: each as long as its head and its
+        tail together."""
         index = self.index
-        told = lengths
-        if max(lengths, default=0) > LONGEST:
-            told = [length if length <= LONGEST else 0 for length in lengths]
-        starts = itertools.accumulate(lengths, initial=self._position)
-        for slot, start, length in zip(slots, starts, told, strict=False):
-            index[slot] = start << PLACE | length << KIND | kind
+        fits = len(records) <= LONGEST
+        # One sum carries the offset, in its place, and the kind.
+        at = self._position << PLACE | kind
+        for slot, head, tail in zip(slots, heads, tails, strict=False):
+            length = len(head) + len(tail)
+            index[slot] = at + (length << KIND) if fits or length <= LONGEST else at
+            at += length << PLACE
         self._position += len(records)
         self._waiting.append(records)
 

@@ -1,19 +1,24 @@
 """Which depot an installation has, if it has one."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from halfrate.base.errors import SettingsError
 from halfrate.base.objects import Objects
 from halfrate.blobs.depot import NO_DEPOT, AnyDepot, Depot
-from halfrate.blobs.folder import Folder
 from halfrate.service.home import Home
 
 if TYPE_CHECKING:
     from halfrate.store.processes import ProcessStore
+
+_ENDPOINTS: Final = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "gs": ("GOOGLE_BASE_URL", "STORAGE_EMULATOR_HOST"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+"""Variables that say where a store answers, if not at its cloud."""
 
 
 def depot_of(home: Home, processes: "ProcessStore") -> AnyDepot:
@@ -45,14 +50,17 @@ def depot_at(
 
     Nothing is asked of it yet. Raises SettingsError for what is no such place.
     """
-    return NO_DEPOT if place is None else Depot(_objects(place), root, owned_by, found)
+    return NO_DEPOT if place is None else Depot(place_named(place), root, owned_by, found)
 
 
-def _objects(place: str) -> Objects:
+def place_named(place: str) -> Objects:
+    """The same place by itself, for whatever database."""
     scheme, _, rest = place.partition("://")
     if scheme == "file":
         if not rest.startswith("/"):
             raise SettingsError(f"HALFRATE_DEPOT is {place!r}; a folder is named as in file:///srv/halfrate.")
+        from halfrate.blobs.folder import Folder
+
         return Folder(Path(unquote(rest)))
     if scheme not in {"s3", "gs", "az"} or "@" in rest:
         raise SettingsError(
@@ -60,15 +68,11 @@ def _objects(place: str) -> Objects:
             "az://ACCOUNT/CONTAINER/PREFIX or file:///FOLDER, without credentials."
         )
     from halfrate.providers.bucket_files import BucketFiles
+    from halfrate.providers.object_credentials import first_of
     from halfrate.providers.objects import Bucket, split
 
     bucket, prefix = split(place)
-    region = _first("AWS_REGION", "AWS_DEFAULT_REGION") if scheme == "s3" else ""
-    endpoints = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": ("STORAGE_EMULATOR_HOST",)}
-    endpoint = _first(*endpoints.get(scheme, ()))
-    return BucketFiles(Bucket(bucket, region=region, endpoint=endpoint), prefix.strip("/"))
-
-
-def _first(*names: str) -> str:
-    """The first of these variables that says something."""
-    return next(filter(None, map(os.environ.get, names)), "")
+    region = first_of(("AWS_REGION", "AWS_DEFAULT_REGION")) if scheme == "s3" else ""
+    return BucketFiles(
+        Bucket(bucket, region=region, endpoint=first_of(_ENDPOINTS[scheme])), prefix.strip("/")
+    )

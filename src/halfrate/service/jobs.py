@@ -18,7 +18,7 @@ import msgspec
 from halfrate.base.clock import Clock, SystemClock
 from halfrate.base.errors import HalfrateError, SettingsError, StorageError, UsageError
 from halfrate.base.types import OutputFormat
-from halfrate.blobs.depot import Depot
+from halfrate.blobs.depot import UNRECORDED, Depot
 from halfrate.blobs.files import JobFiles
 from halfrate.core import finish
 from halfrate.core.admission import Quota, QuotaKind
@@ -136,6 +136,7 @@ class Service:
         if not job.fetched:
             job = msgspec.structs.replace(job, output=str(new_output_path(job)))
         files = self.home.files(job.id, self.depot)
+        began = self.clock.now()
         try:
             self._put_afar(draft, files, held)
         except (HalfrateError, Fenced):
@@ -153,6 +154,7 @@ class Service:
         if guard is None:
             put()
         try:
+            self._check_put(began)
             self._store.add_job(job, draft.shards, on_budget=on_budget, guard=guard)
         except CommitUnknown:
             # The job may be there, and would need its files.
@@ -176,6 +178,14 @@ class Service:
             if not self._store.surfaces.extend_batch(held, self.owner, until):
                 raise Fenced(held.batch.id)
         self.depot.put_folder(draft.folder, files.folder)
+
+    def _check_put(self, began: float) -> None:
+        """Raises StorageError where files have been in the depot for so long that a sweep may take them for nobody's.
+        `began`: before the first of them was put."""
+        if self.depot.afar and self.clock.now() - began > UNRECORDED / 2:
+            raise StorageError(
+                "Putting the job's files into the depot took half a day. Nothing was sent; try it again."
+            )
 
     # ------------------------------------------------------------ running
 
@@ -351,6 +361,14 @@ class Service:
         is that of another database, StorageError where it cannot be written to and read from."""
         if isinstance(self.depot, Depot):
             self.depot.check()
+
+    def tidy(self) -> None:
+        """Where there is a depot: let go of copies of its files that nobody asks for, and of files of jobs that were
+        never recorded. To be called now and then; looks at all of the depot's jobs."""
+        if isinstance(self.depot, Depot):
+            from halfrate.service.tidying import Tidier
+
+            Tidier(self._store, self.home, self.depot).sweep(self.clock.now())
 
     def beat(self) -> None:
         """Have other machines know that this process lives. To be called every few seconds, where there is a depot."""

@@ -47,7 +47,8 @@ class JobSite:
 
     def accounts(self) -> set[str]:
         """The accounts of all jobs that were looked up."""
-        return {job.account for job in self._jobs.values()}
+        # Other threads may add some meanwhile.
+        return {job.account for job in list(self._jobs.values())}
 
     def files(self, job_id: str) -> JobFiles:
         files = self._home.files(job_id, self.depot)

@@ -42,6 +42,9 @@ WHERE id = :id
 JOB: Final = "SELECT record FROM job WHERE id = :id"
 """One job."""
 
+JOB_IDS: Final = "SELECT id FROM job"
+"""Ids of all jobs."""
+
 JOBS: Final = """
 SELECT record FROM job WHERE substr(id, 1, 6) <> 'calls-' ORDER BY created_at DESC, id LIMIT :limit
 """

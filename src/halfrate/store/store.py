@@ -170,6 +170,11 @@ class Store:
             row = transaction.fetch_one(sql.JOB, {"id": job_id})
         return None if row is None else job_of(row)
 
+    def job_ids(self) -> frozenset[str]:
+        """Ids of all jobs, whatever their state."""
+        with self._connector.reading() as transaction:
+            return frozenset(job_id for (job_id,) in transaction.fetch_all(sql.JOB_IDS))
+
     def jobs(self, *, states: Iterable[JobState] = (), limit: int | None = None) -> list[Job]:
         """Jobs that were to be run, the newest first; of all states where none is named."""
         wanted = sorted({state.value for state in states})

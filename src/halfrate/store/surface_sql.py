@@ -132,6 +132,9 @@ RETURNING record, version
 OPEN_SURFACE_BATCH: Final = "SELECT 1 FROM surface_batch WHERE id = :id AND next_at IS NOT NULL"
 """Whether a batch, whosever it is, is still to come to its end."""
 
+OPEN_SURFACE_BATCHES: Final = "SELECT record FROM surface_batch WHERE next_at IS NOT NULL"
+"""Batches of all teams that are still to come to their ends."""
+
 NEXT_SURFACE_BATCH: Final = """
 SELECT next_at FROM surface_batch WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1
 """

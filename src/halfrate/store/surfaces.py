@@ -199,6 +199,12 @@ class SurfaceStore:
         with self._connector.reading() as transaction:
             return transaction.fetch_one(sql.OPEN_SURFACE_BATCH, {"id": batch_id}) is not None
 
+    def parts_to_come(self) -> frozenset[str]:
+        """Ids of jobs of batches that have not come to their end, whether they are made already or not."""
+        with self._connector.reading() as transaction:
+            rows = transaction.fetch_all(sql.OPEN_SURFACE_BATCHES)
+        return frozenset(part.job_id for row in rows for part in _decoded(row, SurfaceBatch).parts)
+
     def next_batch(self) -> float | None:
         """When the next batch should be looked at; None where none is open."""
         with self._connector.reading() as transaction:

@@ -240,3 +240,24 @@ def test_rows_that_cannot_be_read_any_more_are_this_machine_s_trouble(office: Of
     assert desk.meter()["batches_created"] == 0
     aside.rename(requests)
     desk.assert_sound(desk.work(job))
+
+
+@pytest.mark.parametrize("paused_first", [True, False])
+def test_a_process_that_works_hears_that_its_job_is_to_go_on(office: Offices, *, paused_first: bool) -> None:
+    desk = office("openai", "row-refusal:rate=1")
+    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+    job = desk.submit(desk.ask(60, schema=schema, max_attempts=3))
+    with Service(desk.home) as working:
+        assert working.job(job.id).keep_going is False
+        if paused_first:
+            # Most answers of its first batch are no good.
+            asyncio.run(working.run(job.id))
+            assert working.conclude(job.id).state is JobState.PAUSED
+        with Service(desk.home) as elsewhere:
+            assert elsewhere.resume(job.id, keep_going=True) == paused_first
+            assert elsewhere.job(job.id).keep_going
+        asyncio.run(working.run(job.id))
+        done = working.conclude(job.id)
+        assert (done.state, done.keep_going) == (JobState.DONE, True)
+        assert working.report(job.id).failed == 60
+    assert set(desk.meter()["billed_by_fingerprint"].values()) == {3}

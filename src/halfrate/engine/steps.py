@@ -538,7 +538,7 @@ class Worker:
             await self._in_thread(self._store.add_span, shard, span)
         why = None if job.keep_going else tripped(collection, shard.sending)
         if why is not None:
-            await self._hold_back(job, why)
+            await self._hold_back(job.id, why)
 
     async def _keep_afar(
         self, shard: Shard, files: JobFiles, fetched: list[list[Path]], policy: Policy
@@ -580,15 +580,19 @@ class Worker:
         now = self._clock.now()
         return now - (shard.ended_at if shard.ended_at is not None else now)
 
-    async def _hold_back(self, job: Job, why: str) -> None:
+    async def _hold_back(self, job_id: str, why: str) -> None:
         """Send nothing more of a job. What is with the provider already is waited for: it may be paid."""
+        # In another process somebody may have said since that it is to go on all the same.
+        job = await self._in_thread(self._store.job, job_id)
+        if job is not None and job.keep_going:
+            return
 
         def paused(shard: Shard) -> Shard | None:
             if shard.state not in life.MOVING or shard.paused:
                 return None
             return life.apply(shard, life.PauseAsked(why), Policy(uploads_file=True), self._clock.now())
 
-        for shard in await self._in_thread(self._store.shards, job.id):
+        for shard in await self._in_thread(self._store.shards, job_id):
             await self._in_thread(self._store.change, shard.id, paused)
 
     async def _clean_up(self, shard: Shard, job: Job, policy: Policy, *, strays: bool) -> None:

@@ -28,20 +28,19 @@ class Control:
     def pause(self, job_id: str) -> int:
         changed = self._change(job_id, _paused)
         if changed:
-            self._save(msgspec.structs.replace(self._site.job(job_id), state=JobState.PAUSED))
+            self._save(msgspec.structs.replace(self._site.fresh(job_id), state=JobState.PAUSED))
         return changed
 
     def resume(self, job_id: str, *, keep_going: bool = False) -> int:
         changed = self._change(job_id, _resumed)
-        job = msgspec.structs.replace(
-            self._site.job(job_id), keep_going=keep_going or self._site.job(job_id).keep_going
-        )
-        if changed:
-            self._save(msgspec.structs.replace(job, state=JobState.OPEN))
+        job = self._site.fresh(job_id)
+        state = JobState.OPEN if changed else job.state
+        wanted = msgspec.structs.replace(job, state=state, keep_going=keep_going or job.keep_going)
+        if wanted != job:
+            self._save(wanted)
         return changed
 
     def retry(self, job_id: str) -> int:
-        job = self._site.job(job_id)
         files = self._site.files(job_id)
 
         def again(shard: Shard, now: float, policy: Policy) -> Shard | None:
@@ -54,11 +53,12 @@ class Control:
 
         changed = self._change(job_id, again)
         if changed:
+            job = self._site.fresh(job_id)
             self._save(msgspec.structs.replace(job, state=JobState.OPEN, finished_at=None))
         return changed
 
     def conclude(self, job_id: str) -> Job:
-        job = self._site.job(job_id)
+        job = self._site.fresh(job_id)
         shards = self._store.shards(job_id)
         if any(shard.state in MOVING for shard in shards):
             return job

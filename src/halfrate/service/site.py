@@ -41,6 +41,11 @@ class JobSite:
         """To be called with a job that was changed."""
         self._jobs[job.id] = job
 
+    def fresh(self, job_id: str) -> Job:
+        """A job as it is now: another process may have changed it. Raises UsageError where there is none."""
+        self.forget(job_id)
+        return self.job(job_id)
+
     def forget(self, job_id: str) -> None:
         """Look a job up anew the next time: another process may have changed it."""
         self._jobs.pop(job_id, None)

@@ -105,41 +105,45 @@ class Meter:
     def billed_by_custom_id(self) -> Counter[str]:
         """Times each custom_id was billed, over all batches and realtime calls that carry one."""
         total: Counter[str] = Counter()
-        for counts in self.billed_by_batch.values():
-            total.update(counts)
+        for counts in list(self.billed_by_batch.values()):
+            total.update(dict(counts))
         total.pop("", None)
         return total
 
     def _tokens_by_tier(self) -> dict[str, dict[str, int]]:
         sums: dict[str, Counter[str]] = defaultdict(Counter)
-        for (_, _, _, tier, _), line in self.usage.items():
+        for (_, _, _, tier, _), line in list(self.usage.items()):
             sums[tier].update({kind: int(getattr(line, kind)) for kind in _TOKEN_KINDS})
         return {tier: dict(counts) for tier, counts in sums.items()}
 
     def _rows_by_tier(self) -> dict[str, int]:
         sums: Counter[str] = Counter()
-        for (_, _, _, tier, _), line in self.usage.items():
+        for (_, _, _, tier, _), line in list(self.usage.items()):
             sums[tier] += line.requests
         return dict(sums)
 
     def _money_by(self, part: int) -> dict[str, int]:
         sums: Counter[str] = Counter()
-        for key, line in self.usage.items():
+        for key, line in list(self.usage.items()):
             sums[str(key[part])] += line.picodollars
         return dict(sums)
 
     def snapshot(self, *, ids: bool = False) -> dict[str, Any]:
-        """Everything as one JSON-ready dictionary; `ids` adds the detail per fingerprint and per id."""
-        lines = self.usage.values()
-        batch_lines = [line for key, line in self.usage.items() if key[3] == "batch"]
-        repeats = [count for count in self.billed_by_fingerprint.values() if count > 1]
+        """Everything as one JSON-ready dictionary; `ids` adds the detail per fingerprint and per id.
+
+        Any thread may ask while the emulator goes on: what is counted is copied first.
+        """
+        usage = list(self.usage.items())
+        lines = [line for _, line in usage]
+        batch_lines = [line for key, line in usage if key[3] == "batch"]
+        repeats = [count for count in list(self.billed_by_fingerprint.values()) if count > 1]
         found: dict[str, Any] = {
             "rows_received": self.rows_received,
             "rows_billed": sum(line.requests for line in batch_lines),
             "realtime_received": self.realtime_received,
-            "realtime_refused": {str(status): count for status, count in self.realtime_refused.items()},
+            "realtime_refused": {str(status): count for status, count in list(self.realtime_refused.items())},
             "realtime_billed": sum(line.requests for line in lines) - sum(x.requests for x in batch_lines),
-            "realtime_billed_again": sum(count - 1 for count in self.realtime_by_fingerprint.values()),
+            "realtime_billed_again": sum(count - 1 for count in list(self.realtime_by_fingerprint.values())),
             "rows_by_tier": self._rows_by_tier(),
             "fingerprints_billed": len(self.billed_by_fingerprint),
             "fingerprints_billed_again": len(repeats),
@@ -150,7 +154,7 @@ class Meter:
             "picodollars_by_tier": self._money_by(3),
             "picodollars_by_provider": self._money_by(1),
             "creates_received": self.creates_received,
-            "batches_created": sum(self.batches_created.values()),
+            "batches_created": sum(list(self.batches_created.values())),
             "batches_created_by_provider": dict(self.batches_created),
             "batches_completed": self.batches_ended["completed"],
             "batches_failed": self.batches_ended["failed"],
@@ -163,5 +167,7 @@ class Meter:
             found["billed_by_fingerprint"] = dict(self.billed_by_fingerprint)
             found["realtime_by_fingerprint"] = dict(self.realtime_by_fingerprint)
             found["billed_by_custom_id"] = dict(self.billed_by_custom_id())
-            found["billed_by_batch"] = {key: dict(counts) for key, counts in self.billed_by_batch.items()}
+            found["billed_by_batch"] = {
+                key: dict(counts) for key, counts in list(self.billed_by_batch.items())
+            }
         return found
